@@ -1,0 +1,1 @@
+"""Adaptation of pretrained models without labels or data."""

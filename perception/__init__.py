@@ -1,0 +1,1 @@
+"""Event-camera perception: events, reconstruction, depth."""

@@ -1,0 +1,1 @@
+"""Simulators, named scenarios and the command-line programs."""

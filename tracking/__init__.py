@@ -1,0 +1,1 @@
+"""Multitarget tracking: random-finite-set filters, association, models, metrics and formats."""

@@ -1,0 +1,1 @@
+"""Data association, one algorithm a file."""

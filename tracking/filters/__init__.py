@@ -1,0 +1,1 @@
+"""Random-finite-set filters and a baseline."""

@@ -1,0 +1,28 @@
+"""Motion, sensor, birth and survival models: frozen dataclasses with pure, batched methods."""
+
+from tracking.models.birth import GaussianBirth, MeasurementBirth, UniformBirth
+from tracking.models.motion import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    CoordinatedTurn,
+    FunctionMotion,
+    RandomWalk,
+)
+from tracking.models.sensor import FunctionSensor, PositionSensor, RangeBearing, RangeBearingDoppler
+from tracking.models.survival import Survival
+
+__all__ = [
+    "ConstantAcceleration",
+    "ConstantVelocity",
+    "CoordinatedTurn",
+    "FunctionMotion",
+    "FunctionSensor",
+    "GaussianBirth",
+    "MeasurementBirth",
+    "PositionSensor",
+    "RandomWalk",
+    "RangeBearing",
+    "RangeBearingDoppler",
+    "Survival",
+    "UniformBirth",
+]

@@ -1,0 +1,147 @@
+"""Birth models: where and how often objects appear. Rates are expected objects per second.
+
+GaussianBirth     Gaussians at known places (doors, airports, the edge of the field of view)
+UniformBirth      anywhere in a box; a first detection fixes the position, a prior the rest
+MeasurementBirth  near the measurements of the scan before that no track explains
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracking.checks import as_covariance, require_positive, require_probability
+
+
+@dataclass(frozen=True)
+class GaussianBirth:
+    """A Gaussian mixture of births.
+
+    Args:
+        rate: (b,) expected births per second of each component, or one number for all.
+        mean: (b, d) states.
+        cov:  (d, d) or (b, d, d) covariances.
+    """
+
+    rate: float | Sequence[float]
+    mean: np.ndarray
+    cov: np.ndarray
+
+    def __post_init__(self):
+        mean = np.atleast_2d(np.array(self.mean, float))
+        if not np.isfinite(mean).all():
+            raise ValueError(f"mean must be finite, got {mean.tolist()}")
+        cov = as_covariance(self.cov, mean.shape[1], "cov")
+        rate = np.broadcast_to(np.asarray(self.rate, float), (len(mean),))
+        require_positive(rate=rate)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "rate", rate.copy())
+        object.__setattr__(self, "cov", np.broadcast_to(cov, (len(mean), *cov.shape[-2:])).copy())
+
+
+@dataclass(frozen=True)
+class _FromMeasurement:
+    """Shared by births that start at a measurement: position from it, the rest from a prior.
+
+    Args:
+        rate:      expected births per second.
+        rest_std:  standard deviation of the state entries after the position (velocity, ...), a scalar
+                   or one each.
+        rest_mean: their mean.
+    """
+
+    rate: float
+    rest_std: float | Sequence[float] = 1.0
+    rest_mean: float | Sequence[float] = 0.0
+
+    def __post_init__(self):
+        require_positive(rate=self.rate, rest_std=self.rest_std)
+
+    def start(self, z: np.ndarray, sensor, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gaussians of objects first seen at measurements z.
+
+        Components of z beyond the position (range rate) refine the rest by one Kalman update.
+
+        Args:
+            z:      (m, d_z) measurements.
+            sensor: sensor with `locate`.
+            dim:    length d of the state.
+        Returns:
+            mean (m, d), covariance (m, d, d), and the log density (m,) of z for an object whose position
+            is uniform with density one.
+        """
+        position, position_cov, log_density = sensor.locate(z)
+        dims = position.shape[1]
+        m = np.empty((len(z), dim))
+        m[:, :dims], m[:, dims:] = position, self.rest_mean
+        P = np.zeros((len(z), dim, dim))
+        P[:, :dims, :dims] = position_cov
+        P[:, range(dims, dim), range(dims, dim)] = np.square(self.rest_std)
+        if sensor.dim_z == dims or len(z) == 0:
+            return m, P, log_density
+        extra = slice(dims, sensor.dim_z)
+        H = np.broadcast_to(sensor.jacobian(m), (len(z), sensor.dim_z, dim))[:, extra]
+        R = np.broadcast_to(sensor.noise(m), (len(z), sensor.dim_z, sensor.dim_z))[:, extra, extra]
+        nu = sensor.residual(z, sensor.measure(m))[:, extra]
+        PHt = P @ H.swapaxes(1, 2)
+        S = H @ PHt + R
+        K = PHt @ np.linalg.inv(S)
+        d2 = np.einsum("ni,nij,nj->n", nu, np.linalg.inv(S), nu)
+        log_density = log_density - 0.5 * (d2 + np.linalg.slogdet(2 * np.pi * S)[1])
+        P = P - K @ S @ K.swapaxes(1, 2)
+        return m + (K @ nu[..., None])[..., 0], 0.5 * (P + P.swapaxes(1, 2)), log_density
+
+
+@dataclass(frozen=True)
+class UniformBirth(_FromMeasurement):
+    """Births uniform over a box of positions, known to the filter as one number, not as Gaussians.
+
+    Source: Beard, Vo, Vo, Arulampalam (TSP 2013), partially uniform birth; here for a Poisson density.
+
+    Args:
+        lower, upper: corners of the box, (dims,) m.
+    """
+
+    lower: Sequence[float] = (0.0, 0.0)
+    upper: Sequence[float] = (1.0, 1.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.lower) != len(self.upper) or not np.all(np.less(self.lower, self.upper)):
+            raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}")
+
+    @property
+    def volume(self) -> float:
+        """Volume of the box, m^dims."""
+        return float(np.prod(np.subtract(self.upper, self.lower)))
+
+    def stay(self, dt: float) -> float:
+        """Probability that an object of this birth is still in the box after `dt`, to first order.
+
+        Of objects uniform in a box, the fraction E|v_i| dt / L_i leaves through the two sides of axis i.
+        """
+        length = np.subtract(self.upper, self.lower)
+        std = np.broadcast_to(self.rest_std, np.shape(self.rest_std) or (len(length),))[: len(length)]
+        return float(np.prod(np.clip(1 - np.sqrt(2 / np.pi) * std * dt / length, 0.0, 1.0)))
+
+
+@dataclass(frozen=True)
+class MeasurementBirth(_FromMeasurement):
+    """Births near the last scan's measurements, shared out by how little the tracks explain them.
+
+    Source: Reuter, Vo, Vo, Dietmayer (TSP 2014), adaptive birth distribution.
+
+    Args:
+        max_probability: cap on the existence probability of one birth.
+    """
+
+    max_probability: float = 0.03
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_probability(max_probability=self.max_probability)
+
+    def weights(self, p_explained: np.ndarray, dt: float) -> np.ndarray:
+        """Expected births (m,) at measurements that a track explains with probability `p_explained`."""
+        free = np.clip(1 - p_explained, 0.0, 1.0)
+        return np.minimum(self.max_probability, self.rate * dt * free / max(free.sum(), 1e-300))

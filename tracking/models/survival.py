@@ -1,0 +1,53 @@
+"""Survival: how likely an object still exists after a step, and still is where we look."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from tracking.checks import require_probability
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Probability of surviving a step: `probability` ** dt, times that of staying inside the region.
+
+    Args:
+        probability: of surviving one second, in [0, 1], or a function of the states (n, d) -> (n,).
+        lower:       lower corner of the region that objects leave for good, (dims,) m, or None.
+        upper:       its upper corner.
+    """
+
+    probability: float | Callable = 0.99
+    lower: Sequence[float] | None = None
+    upper: Sequence[float] | None = None
+
+    def __post_init__(self):
+        if not callable(self.probability):
+            require_probability(probability=self.probability)
+        if (self.lower is None) != (self.upper is None):
+            raise ValueError(f"give both corners of the region or none, got {self.lower} and {self.upper}")
+        if self.lower is not None and not np.all(np.less(self.lower, self.upper)):
+            raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}")
+
+    def __call__(self, m: np.ndarray, P: np.ndarray, dt: float) -> np.ndarray:
+        """Survival probability (n,) of predicted Gaussians (n, d), (n, d, d), at most 1 - 1e-9."""
+        p = np.asarray(self.probability(m) if callable(self.probability) else self.probability, float)
+        require_probability(probability=p)
+        p = np.broadcast_to(p**dt, (len(m),))
+        if self.lower is not None:
+            p = p * self.inside(m, P)
+        return np.minimum(p, 1 - 1e-9)
+
+    def inside(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
+        """Probability (n,) of lying in the region, its coordinates taken as independent."""
+        lower, upper = np.asarray(self.lower, float), np.asarray(self.upper, float)
+        position = m[:, : len(lower)]
+        std = np.sqrt(np.diagonal(P, axis1=1, axis2=2)[:, : len(lower)])
+        return (ndtr((upper - position) / std) - ndtr((lower - position) / std)).prod(axis=1)
+
+
+def as_survival(survival) -> Survival:
+    """A `Survival` from itself, a probability per second, or a function of the states."""
+    return survival if isinstance(survival, Survival) else Survival(survival)
