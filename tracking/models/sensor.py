@@ -11,7 +11,7 @@ model; Mahler, "Statistical Multisource-Multitarget Information Fusion", 2007, s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -203,7 +203,7 @@ class FunctionSensor(Sensor):
     measure_fn: Callable
     jacobian_fn: Callable | None = None
     locate_fn: Callable | None = None
-    angles: tuple[int, ...] = ()  # type: ignore[misc]
+    angles: tuple[int, ...] = field(default=(), kw_only=True)  # type: ignore[misc]
     linear: ClassVar[bool] = False
 
     def measure(self, x: np.ndarray) -> np.ndarray:
