@@ -1,0 +1,474 @@
+"""Global hypotheses: a product over clusters of mixtures over joint associations.
+
+Tracks that share no measurement are independent, so each cluster of interacting tracks keeps a table of its
+own: one row a global hypothesis, one column a track, an entry the local hypothesis that the track follows in
+it, or -1 where the track does not exist. A scan joins the clusters that gate a common measurement, ranks the
+children of all their hypotheses together (Murty), prunes, and splits what has become independent again.
+
+One table serves the PMBM filter, whose local hypotheses carry an existence probability, and the
+delta-GLMB filter, where they exist or do not: they differ only in the options handed to `associate`.
+
+Everything is held in flat arrays with offsets ("compressed rows"), so that compiled loops run over thousands
+of clusters.
+
+Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section IV (hypotheses, Murty, pruning);
+Williams (TAES 2015), recycling in section V; clusters: Reid (TAC 1979), and Beard, Vo, Vo (TSP 2020).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from tracking.association.gibbs import chain, distinct, weigh
+from tracking.association.murty import ranked
+
+
+class Mixture(NamedTuple):
+    """A multi-Bernoulli mixture per cluster. Local hypotheses are ordered by track, tracks by cluster.
+
+    track_offset: (c + 1,) cluster k owns the tracks track_offset[k]:track_offset[k + 1].
+    local_offset: (t + 1,) track i owns the local hypotheses local_offset[i]:local_offset[i + 1].
+    row_offset:   (c + 1,) cluster k owns the global hypotheses row_offset[k]:row_offset[k + 1].
+    log_w:        (g,) their log weights, normalised within the cluster, largest first.
+    entry_offset: (c + 1,) cluster k owns the table entries entry_offset[k]:entry_offset[k + 1], row by row.
+    entry:        (e,) local hypothesis that a track follows in a global hypothesis, or -1.
+    """
+
+    track_offset: np.ndarray
+    local_offset: np.ndarray
+    row_offset: np.ndarray
+    log_w: np.ndarray
+    entry_offset: np.ndarray
+    entry: np.ndarray
+
+    @property
+    def n_clusters(self) -> int:
+        return len(self.track_offset) - 1
+
+    @property
+    def n_tracks(self) -> int:
+        return len(self.local_offset) - 1
+
+    def table(self, k: int) -> np.ndarray:
+        """Local hypotheses of cluster k, (rows, tracks)."""
+        flat = self.entry[self.entry_offset[k] : self.entry_offset[k + 1]]
+        return flat.reshape(-1, self.track_offset[k + 1] - self.track_offset[k])
+
+    def weights(self, k: int) -> np.ndarray:
+        """Weights of the global hypotheses of cluster k, (rows,)."""
+        return np.exp(self.log_w[self.row_offset[k] : self.row_offset[k + 1]])
+
+
+def empty_mixture() -> Mixture:
+    """No tracks: no clusters at all."""
+    zero = np.zeros(1, np.int64)
+    none = np.zeros(0, np.int64)
+    return Mixture(zero, zero.copy(), zero.copy(), np.zeros(0), zero.copy(), none)
+
+
+class Options(NamedTuple):
+    """What can become of the local hypotheses in a scan. An option is a number into three blocks:
+
+    first the gated pairs (local hypothesis, measurement), then q private options of every local hypothesis
+    (missed, died), then the new track of every measurement.
+
+    pair_offset, pair_col: gated pairs by local hypothesis, as in `tracking.association.gating.Pairs`.
+    pair_cost:    (e,) -log weight of a detection relative to leaving the measurement to no track.
+    private_cost: (l, q) -log weight of the private options.
+    existence:    (e + l q + m,) existence probability after each option; 0 for "absent".
+    """
+
+    pair_offset: np.ndarray
+    pair_col: np.ndarray
+    pair_cost: np.ndarray
+    private_cost: np.ndarray
+    existence: np.ndarray
+
+    @property
+    def n_new(self) -> int:
+        return len(self.existence) - len(self.pair_col) - self.private_cost.size
+
+
+class Limits(NamedTuple):
+    """Every approximation that the tables are subject to.
+
+    max_hypotheses:      global hypotheses kept in a cluster.
+    min_weight:          those of a smaller normalised weight are dropped.
+    min_existence:       local hypotheses below it become "absent".
+    recycle:             tracks whose marginal existence is below it go back to the Poisson density.
+    split:               tracks are taken as independent when their joint probabilities differ from the
+                         product by at most this in total variation; below 0: one cluster, never split;
+                         1 or more: always split.
+    gibbs_sweeps:        0: Murty; else the length of the Gibbs chain, shared out over the parents.
+    quota:               rank the children of every parent apart, ceil(max_hypotheses * weight) of each, as in
+                         the 2018 paper; else the best children over all parents together.
+    """
+
+    max_hypotheses: int = 200
+    min_weight: float = 1e-4
+    min_existence: float = 1e-5
+    recycle: float = 0.0
+    split: float = 1e-3
+    gibbs_sweeps: int = 0
+    quota: bool = False
+
+
+class Associated(NamedTuple):
+    """Outcome of `associate`.
+
+    mixture:      with local hypotheses numbered anew.
+    option:       (l',) the option that each new local hypothesis took.
+    track:        (t',) old track, or -1 - j for the one that measurement j starts.
+    recycled:     (k,) options of the tracks that were recycled, recycled_weight (k,) their expected number.
+    explained:    (m,) probability that a measurement came from an old track.
+    """
+
+    mixture: Mixture
+    option: np.ndarray
+    track: np.ndarray
+    recycled: np.ndarray
+    recycled_weight: np.ndarray
+    explained: np.ndarray
+
+
+def associate(mixture: Mixture, options: Options, limits: Limits, rng: np.random.Generator) -> Associated:
+    """All clusters through one scan: join, rank, prune, recycle, split."""
+    out = _associate(mixture, options, limits, options.n_new, rng)
+    return Associated(Mixture(*out[:6]), *out[6:])
+
+
+@njit(cache=True)
+def _associate(mixture, options, limits, m, rng):
+    n_pairs = len(options.pair_col)
+    n_options = len(options.existence)
+    local_slot = np.full(n_options, -1, np.int64)  # scratch: option -> local hypothesis of this component
+    explained = np.zeros(m)
+    track_offset, row_offset, entry_offset, local_offset = [0], [0], [0], [0]
+    log_w, entry, option, track = (
+        [0.0 for _ in range(0)],
+        [0 for _ in range(0)],
+        [0 for _ in range(0)],
+        [0 for _ in range(0)],
+    )
+    recycled, recycled_weight = [0 for _ in range(0)], [0.0 for _ in range(0)]
+
+    order, starts = _components(mixture, options.pair_offset, options.pair_col, m, limits.split < 0)
+    n_clusters = len(mixture.track_offset) - 1
+    for g in range(len(starts) - 1):
+        members = order[starts[g] : starts[g + 1]]
+        clusters, columns = members[members < n_clusters], members[members >= n_clusters] - n_clusters
+        prior, locals_, tracks = _join(mixture, clusters, limits)
+        w, table = _children(prior, locals_, columns, options, limits, rng)
+        for b in range(len(w)):
+            for i in range(len(tracks)):
+                o = table[b, i]
+                if 0 <= o < n_pairs:
+                    explained[options.pair_col[o]] += w[b]
+        _drop_unlikely(table, options.existence, limits.min_existence)
+        source = np.concatenate((tracks, -1 - columns))
+        keep = _survivors(w, table, options.existence, limits.recycle, recycled, recycled_weight)
+        table, source = np.ascontiguousarray(table[:, keep]), source[keep]
+        w, table = _merged(w, table)
+        group = _independent(w, table, limits.split)
+        for k in range(group.max() + 1 if len(group) > 0 else 0):
+            mine = np.flatnonzero(group == k)
+            part_w, part = (
+                (w, table) if len(mine) == len(group) else _merged(w, np.ascontiguousarray(table[:, mine]))
+            )
+            _emit(part_w, part, source[mine], local_slot, local_offset, log_w, entry, option, track)
+            track_offset.append(len(track))
+            row_offset.append(len(log_w))
+            entry_offset.append(len(entry))
+    return (
+        np.array(track_offset),
+        np.array(local_offset),
+        np.array(row_offset),
+        np.array(log_w),
+        np.array(entry_offset),
+        np.array(entry),
+        np.array(option),
+        np.array(track),
+        np.array(recycled),
+        np.array(recycled_weight),
+        explained,
+    )
+
+
+@njit(cache=True)
+def _components(mixture, pair_offset, pair_col, m, together):
+    """Clusters and measurements (numbered after them) that hang together, as (order, starts)."""
+    c = len(mixture.track_offset) - 1
+    parent = np.arange(c + m)
+    for k in range(c):
+        first, last = mixture.track_offset[k], mixture.track_offset[k + 1]
+        for e in range(pair_offset[mixture.local_offset[first]], pair_offset[mixture.local_offset[last]]):
+            a, b = _root(parent, k), _root(parent, c + pair_col[e])
+            parent[max(a, b)] = min(a, b)  # the root is the smallest member, so numbering is stable
+    if together:
+        parent[:] = 0
+    label = np.empty(c + m, np.int64)
+    count = 0
+    for v in range(c + m):
+        r = _root(parent, v)
+        if r == v:
+            label[v] = count
+            count += 1
+        else:
+            label[v] = label[r]
+    starts = np.zeros(count + 1, np.int64)
+    for v in range(c + m):
+        starts[label[v] + 1] += 1
+    starts = np.cumsum(starts)
+    place = starts[:-1].copy()
+    order = np.empty(c + m, np.int64)
+    for v in range(c + m):
+        order[place[label[v]]] = v
+        place[label[v]] += 1
+    return order, starts
+
+
+@njit(cache=True)
+def _root(parent, v):
+    while parent[v] != v:
+        parent[v] = parent[parent[v]]
+        v = parent[v]
+    return v
+
+
+@njit(cache=True)
+def _join(mixture, clusters, limits):
+    """Product of the tables of some clusters: log weights (b,), local hypotheses (b, n), tracks (n,)."""
+    log_w = np.zeros(1)
+    table = np.empty((1, 0), np.int64)
+    tracks = np.empty(0, np.int64)
+    for k in clusters:
+        first, last = mixture.track_offset[k], mixture.track_offset[k + 1]
+        n = last - first
+        other = mixture.log_w[mixture.row_offset[k] : mixture.row_offset[k + 1]]
+        other_table = mixture.entry[mixture.entry_offset[k] : mixture.entry_offset[k + 1]].reshape(
+            (len(other), n)
+        )
+        least = log_w[0] + other[0] + (np.log(limits.min_weight) if limits.min_weight > 0 else -np.inf)
+        rows = 0
+        for a in log_w:  # both sorted, largest first
+            for b in other:
+                if a + b < least:
+                    break
+                rows += 1
+        sums, left, right = np.empty(rows), np.empty(rows, np.int64), np.empty(rows, np.int64)
+        rows = 0
+        for a in range(len(log_w)):
+            for b in range(len(other)):
+                if log_w[a] + other[b] < least:
+                    break
+                sums[rows], left[rows], right[rows] = log_w[a] + other[b], a, b
+                rows += 1
+        best = np.argsort(-sums, kind="mergesort")[: limits.max_hypotheses]
+        joined = np.empty((len(best), table.shape[1] + n), np.int64)
+        joined[:, : table.shape[1]] = table[left[best]]
+        joined[:, table.shape[1] :] = other_table[right[best]]
+        log_w, table = sums[best], joined
+        tracks = np.concatenate((tracks, np.arange(first, last)))
+    return log_w, table, tracks
+
+
+@njit(cache=True)
+def _children(prior, locals_, columns, options, limits, rng):
+    """Best children of all parents of a component: weights (b',), options (b', n + len(columns))."""
+    b, n = locals_.shape
+    m, q = len(columns), options.private_cost.shape[1]
+    n_pairs, first_new = len(options.pair_col), len(options.pair_col) + options.private_cost.size
+    cost = np.full((b, n, m), np.inf)
+    pair = np.empty((b, n, m), np.int64)
+    private = np.full((b, n, q), np.inf)
+    for p in range(b):
+        for i in range(n):
+            local = locals_[p, i]
+            if local < 0:
+                private[p, i, 0] = 0.0  # absent stays absent
+                continue
+            private[p, i] = options.private_cost[local]
+            for e in range(options.pair_offset[local], options.pair_offset[local + 1]):
+                j = np.searchsorted(columns, options.pair_col[e])
+                cost[p, i, j], pair[p, i, j] = options.pair_cost[e], e
+    gap = -np.log(limits.min_weight) if limits.min_weight > 0 else np.inf
+    if limits.gibbs_sweeps > 0:
+        total, problem, choice = _sampled(cost, private, -prior, limits, gap, rng)
+    elif limits.quota:
+        total, problem, choice = _ranked_apart(cost, private, -prior, limits.max_hypotheses)
+    else:
+        total, problem, choice = ranked(cost, private, -prior, limits.max_hypotheses, gap)
+
+    w = np.exp(total[0] - total)
+    w /= w.sum()
+    kept = 1
+    while kept < len(w) and w[kept] > limits.min_weight:
+        kept += 1
+    w = w[:kept] / w[:kept].sum()
+    table = np.full((kept, n + m), -1, np.int64)
+    for r in range(kept):
+        for j in range(m):
+            table[r, n + j] = first_new + columns[j]
+        for i in range(n):
+            local, c = locals_[problem[r], i], choice[r, i]
+            if local < 0:
+                continue
+            if c >= 0:
+                table[r, i] = pair[problem[r], i, c]
+                table[r, n + c] = -1  # an old track took the measurement: it starts no new one
+            else:
+                table[r, i] = n_pairs + local * q - 1 - c
+    return w, table
+
+
+@njit(cache=True)
+def _ranked_apart(cost, private, base, k):
+    """As `ranked`, but at most ceil(k * weight) children of each parent."""
+    totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
+    choices = np.empty((0, cost.shape[1]), np.int64)
+    for p in range(len(base)):
+        quota = int(np.ceil(k * np.exp(-base[p])))
+        total, _, choice = ranked(cost[p : p + 1], private[p : p + 1], base[p : p + 1], quota, np.inf)
+        for r in range(len(total)):
+            totals.append(total[r])
+            problems.append(p)
+        choices = np.concatenate((choices, choice))
+    total, problem = np.array(totals), np.array(problems)
+    order = np.argsort(total, kind="mergesort")[:k]
+    return total[order], problem[order], choices[order]
+
+
+@njit(cache=True)
+def _sampled(cost, private, base, limits, gap, rng):
+    """As `ranked`, but by a Gibbs chain for every parent, its length shared out by the root of the weight."""
+    b, n, _ = cost.shape
+    share = np.exp(-0.5 * (base - base.min()))
+    share /= share.sum()
+    totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
+    choices = np.empty((0, n), np.int64)
+    for p in range(b):
+        sweeps = max(1, int(limits.gibbs_sweeps * share[p]))
+        _, _, start = ranked(cost[p : p + 1], private[p : p + 1], base[p : p + 1], 1, gap)
+        visited = np.concatenate((start, chain(cost[p], private[p], sweeps, rng)))
+        visited = visited[distinct(visited)]
+        for r in range(len(visited)):
+            totals.append(base[p] + weigh(cost[p], private[p], visited[r]))
+            problems.append(p)
+        choices = np.concatenate((choices, visited))
+    total, problem = np.array(totals), np.array(problems)
+    order = np.argsort(total, kind="mergesort")[: limits.max_hypotheses]
+    order = order[total[order] <= total[order[0]] + gap]
+    return total[order], problem[order], choices[order]
+
+
+@njit(cache=True)
+def _drop_unlikely(table, existence, threshold):
+    for r in range(table.shape[0]):
+        for i in range(table.shape[1]):
+            o = table[r, i]
+            if o >= 0 and (existence[o] < threshold or existence[o] == 0.0):
+                table[r, i] = -1
+
+
+@njit(cache=True)
+def _survivors(w, table, existence, threshold, recycled, recycled_weight):
+    """Columns of tracks worth keeping; the others leave their options and weights in `recycled`."""
+    keep = np.zeros(table.shape[1], np.bool_)
+    for i in range(table.shape[1]):
+        marginal = 0.0
+        alive = False
+        for r in range(len(w)):
+            if table[r, i] >= 0:
+                marginal += w[r] * existence[table[r, i]]
+                alive = True
+        keep[i] = alive and marginal >= threshold
+        if alive and not keep[i]:
+            for r in range(len(w)):
+                if table[r, i] >= 0:
+                    recycled.append(table[r, i])
+                    recycled_weight.append(w[r] * existence[table[r, i]])
+    return np.flatnonzero(keep)
+
+
+@njit(cache=True)
+def _merged(w, table):
+    """Equal rows made one, their weights added; largest first."""
+    first = distinct(table)
+    if len(first) < len(w):
+        total = np.zeros(len(first))
+        for r in range(len(w)):
+            for k in range(len(first)):
+                if (table[first[k]] == table[r]).all():
+                    total[k] += w[r]
+                    break
+        order = np.argsort(-total, kind="mergesort")
+        return total[order], table[first[order]]
+    return w, table
+
+
+@njit(cache=True)
+def _independent(w, table, tolerance):
+    """Group number of each track: tracks in different groups are independent up to `tolerance`."""
+    b, n = table.shape
+    if tolerance < 0 or n < 2:
+        return np.zeros(n, np.int64)
+    if tolerance >= 1:
+        return np.arange(n)
+    value = np.empty((b, n), np.int64)  # entries renumbered 0, 1, ... within each track
+    marginal = np.zeros((b, n))
+    count = np.zeros(n, np.int64)
+    for i in range(n):
+        for r in range(b):
+            v = -1
+            for s in range(r):
+                if table[s, i] == table[r, i]:
+                    v = value[s, i]
+                    break
+            if v < 0:
+                v = count[i]
+                count[i] += 1
+            value[r, i] = v
+            marginal[v, i] += w[r]
+    parent = np.arange(n)
+    for i in range(n):
+        for k in range(i + 1, n):
+            if count[i] == 1 or count[k] == 1 or _root(parent, i) == _root(parent, k):
+                continue
+            joint = np.zeros((count[i], count[k]))
+            for r in range(b):
+                joint[value[r, i], value[r, k]] += w[r]
+            distance = 0.0
+            for x in range(count[i]):
+                for y in range(count[k]):
+                    distance += 0.5 * abs(joint[x, y] - marginal[x, i] * marginal[y, k])
+            if distance > tolerance:
+                a, c = _root(parent, i), _root(parent, k)
+                parent[max(a, c)] = min(a, c)
+    group = np.empty(n, np.int64)
+    groups = 0
+    for i in range(n):
+        r = _root(parent, i)
+        if r == i:
+            group[i] = groups
+            groups += 1
+        else:
+            group[i] = group[r]
+    return group
+
+
+@njit(cache=True)
+def _emit(w, table, source, local_slot, local_offset, log_w, entry, option, track):
+    """Append one cluster; options become local hypotheses, numbered in order of first use."""
+    for i in range(table.shape[1]):
+        for r in range(len(w)):
+            o = table[r, i]
+            if o >= 0 and local_slot[o] < 0:
+                local_slot[o] = len(option)
+                option.append(o)
+        local_offset.append(len(option))
+        track.append(source[i])
+    for r in range(len(w)):
+        log_w.append(np.log(w[r]))
+        for i in range(table.shape[1]):
+            entry.append(local_slot[table[r, i]] if table[r, i] >= 0 else -1)

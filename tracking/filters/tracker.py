@@ -1,0 +1,132 @@
+"""The one door of every filter: check the scan, predict, update, extract, and only then keep the state."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tracking.checks import as_measurements, require_positive
+from tracking.gaussian import EKF, Linearisation
+from tracking.models.motion import Motion
+from tracking.models.sensor import Sensor
+from tracking.models.survival import Survival, as_survival
+from tracking.tracks import Tracks
+
+
+class Scan(NamedTuple):
+    """Measurements of one sensor at one time: z (m, d_z), clutter intensity at each (m,), and the sensor."""
+
+    z: np.ndarray
+    clutter: np.ndarray
+    sensor: Sensor
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a filter assumes of the world."""
+
+    motion: Motion
+    sensor: Sensor
+    birth: Any
+    survival: Survival = field(default_factory=Survival)
+    linearisation: Linearisation = field(default_factory=EKF)
+    initial: Any = (
+        None  # births that lie before the first scan, `rate` read as expected objects; None: `birth`
+    )
+
+
+class Tracker:
+    """A filter over time. Children name their density's pure functions; nothing else differs.
+
+    Args:
+        motion:        motion model.
+        sensor:        sensor model, the default of `step`.
+        birth:         birth model.
+        survival:      `Survival`, or the probability to survive one second, or a function of the states.
+        config:        settings of the filter.
+        initial:       birth model of the objects present at the first scan, its `rate` read as their
+                       expected number; None: `birth` over one second.
+        linearisation: `EKF()`, `UKF()` or `CKF()`; with linear models all are the Kalman filter.
+        seed:          of the random numbers that the filter draws, if it draws any.
+    """
+
+    Config: type
+
+    def __init__(
+        self, motion, sensor, birth, survival=0.99, config=None, *, initial=None, linearisation=None, seed=0
+    ):
+        self.models = Models(motion, sensor, birth, as_survival(survival), linearisation or EKF(), initial)
+        self.config = self.Config() if config is None else config
+        self.time: float | None = None
+        self.rng = np.random.default_rng(seed)
+        self.density = self.start()
+
+    def start(self):
+        """The density before the first scan."""
+        raise TypeError(f"{type(self).__name__} is not a filter: it has no start()")
+
+    def predict(self, density, dt: float):
+        """The density `dt` seconds later."""
+        raise TypeError(f"{type(self).__name__} is not a filter: it has no predict()")
+
+    def update(self, density, scan: Scan):
+        """The density given a scan."""
+        raise TypeError(f"{type(self).__name__} is not a filter: it has no update()")
+
+    def extract(self, density, time: float) -> Tracks:
+        """The estimate that a density stands for."""
+        raise TypeError(f"{type(self).__name__} is not a filter: it has no extract()")
+
+    def step(self, z, time: float, *, sensor: Sensor | None = None, clutter_ratio=None) -> Tracks:
+        """Take in one scan.
+
+        Args:
+            z:             (m, d_z) measurements in any order; an empty scan may be [] or None.
+            time:          of the scan, s; never before the last one.
+            sensor:        that made the scan; None: the tracker's own.
+            clutter_ratio: (m,) per measurement, how much likelier clutter makes a detection with this score
+                           than an object does, p(score | clutter) / p(score | object); > 0. It multiplies
+                           the clutter intensity.
+        Returns:
+            Estimated objects after the scan.
+        Raises:
+            ValueError: bad shape or value, or a time before the last one; the tracker is then unchanged.
+        """
+        sensor = self.models.sensor if sensor is None else sensor
+        z = as_measurements(z, sensor.dim_z)
+        dt = elapsed(self.time, time)
+        scan = Scan(z, sensor.clutter(z) * _as_ratio(clutter_ratio, len(z)), sensor)
+        state = self.rng.bit_generator.state
+        try:
+            density = self.density if dt is None else self.predict(self.density, dt)
+            density = self.update(density, scan)
+            tracks = self.extract(density, float(time))
+        except BaseException:
+            self.rng.bit_generator.state = state
+            raise
+        self.density, self.time = density, float(time)
+        return tracks
+
+
+def elapsed(last: float | None, time: float) -> float | None:
+    """Seconds since the last scan, None at the first."""
+    if not np.ndim(time) == 0 or not np.isfinite(time):
+        raise ValueError(f"time must be one finite number of seconds, got {time!r}")
+    if last is not None and time < last:
+        raise ValueError(
+            f"time must not run backwards: got {time} s after {last} s. Sort the scans by time, "
+            "or start a new tracker for a new recording."
+        )
+    return None if last is None else float(time) - last
+
+
+def _as_ratio(ratio, m: int) -> np.ndarray:
+    if ratio is None:
+        return np.ones(m)
+    ratio = np.asarray(ratio, float)
+    if ratio.shape != (m,):
+        raise ValueError(
+            f"clutter_ratio must have one entry per measurement, ({m},), got shape {ratio.shape}"
+        )
+    require_positive(clutter_ratio=ratio)
+    return ratio
