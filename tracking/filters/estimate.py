@@ -6,10 +6,10 @@
     map          the most probable hypothesis with its best set of Bernoullis (estimator 3)
     gospa        every track whose report lowers the expected GOSPA error
 
-A density here is anything with r, m, P, source of its local hypotheses, label of its tracks, and a `Mixture`.
+A density here is anything with `local` hypotheses, the `label` of its tracks, and a `mixture` of them.
 
-Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section VI, estimators 1-3; Rahmathullah,
-Garcia-Fernandez, Svensson (FUSION 2017), Definition 1, for the cost that "gospa" minimises track by track.
+Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section VI, estimators 1-3;
+Rahmathullah, Garcia-Fernandez, Svensson (FUSION 2017), Definition 1, for what "gospa" minimises.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def local_weights(mixture: Mixture) -> np.ndarray:
 
 def marginal_existence(density) -> np.ndarray:
     """Existence probability (t,) of every track, over all hypotheses."""
-    weighted = local_weights(density.mixture) * density.r
+    weighted = local_weights(density.mixture) * density.local.r
     return np.add.reduceat(np.append(weighted, 0.0), density.mixture.local_offset[:-1])
 
 
@@ -50,7 +50,7 @@ def marginal(density, config, time: float) -> Tracks:
     return _marginal_tracks(density, np.flatnonzero(existence >= config.threshold), existence, time)
 
 
-def gospa_optimal(density, config, time: float, c: float = np.inf, p: float = 2.0) -> Tracks:
+def gospa_optimal(density, config, time: float) -> Tracks:
     """Tracks whose report lowers the expected GOSPA error (alpha = 2, cut-off c, order p).
 
     A reported object costs r E[d^p] + (1 - r) c^p / 2, a silent one r c^p / 2, so it is reported when
@@ -59,7 +59,7 @@ def gospa_optimal(density, config, time: float, c: float = np.inf, p: float = 2.
     c, p = config.gospa_c, config.gospa_p
     existence = marginal_existence(density)
     tracks = _marginal_tracks(density, np.arange(len(existence)), existence, time)
-    cost = np.minimum(expected_distance(tracks.cov, config.dims, p), c**p)
+    cost = np.minimum(expected_distance(tracks.cov, config.gospa_dims, p), c**p)
     return _take(tracks, np.flatnonzero(existence * (c**p - cost) > c**p / 2))
 
 
@@ -138,6 +138,11 @@ def poisson_binomial(r: np.ndarray) -> np.ndarray:
     return pmf
 
 
+def estimate(density, config, time: float) -> Tracks:
+    """What `config.estimator` reports of a density."""
+    return ESTIMATORS[config.estimator](density, config, time)
+
+
 ESTIMATORS: dict[str, Estimator] = {
     "marginal": marginal,
     "best": best,
@@ -150,7 +155,7 @@ ESTIMATORS: dict[str, Estimator] = {
 def _existence_table(density, k):
     """Existence probability of each track in each global hypothesis of cluster k, 0 where absent."""
     table = density.mixture.table(k)
-    return np.where(table >= 0, np.append(density.r, 0.0)[table], 0.0)
+    return np.where(table >= 0, np.append(density.local.r, 0.0)[table], 0.0)
 
 
 def _chosen(density, k, row, threshold):
@@ -168,27 +173,27 @@ def _row_tracks(density, rows, chosen, time):
     return Tracks(
         time,
         density.label[track],
-        density.m[local],
-        density.P[local],
-        density.r[local],
-        density.source[local],
+        density.local.m[local],
+        density.local.P[local],
+        density.local.r[local],
+        density.local.source[local],
     )
 
 
 def _marginal_tracks(density, tracks, existence, time):
     """Tracks with the moments of their local hypotheses, and the source of the likeliest one."""
     offset = density.mixture.local_offset
-    weight = local_weights(density.mixture) * density.r
-    d = density.m.shape[1]
+    weight = local_weights(density.mixture) * density.local.r
+    d = density.local.m.shape[1]
     mean, cov = np.empty((len(tracks), d)), np.empty((len(tracks), d, d))
     source = np.empty(len(tracks), np.int64)
     for n, i in enumerate(tracks):
         local = slice(offset[i], offset[i + 1])
         w = weight[local] / weight[local].sum()
-        mean[n] = w @ density.m[local]
-        e = density.m[local] - mean[n]
-        cov[n] = np.tensordot(w, density.P[local], 1) + (w * e.T) @ e
-        source[n] = density.source[local][np.argmax(w)]
+        mean[n] = w @ density.local.m[local]
+        e = density.local.m[local] - mean[n]
+        cov[n] = np.tensordot(w, density.local.P[local], 1) + (w * e.T) @ e
+        source[n] = density.local.source[local][np.argmax(w)]
     return Tracks(time, density.label[tracks], mean, cov, existence[tracks], source)
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from tracking.association.components import connected, join, labels, root
 from tracking.association.gibbs import chain, distinct, weigh
 from tracking.association.murty import ranked
 
@@ -65,6 +66,28 @@ def empty_mixture() -> Mixture:
     zero = np.zeros(1, np.int64)
     none = np.zeros(0, np.int64)
     return Mixture(zero, zero.copy(), zero.copy(), np.zeros(0), zero.copy(), none)
+
+
+def with_tracks(mixture: Mixture, n: int) -> Mixture:
+    """The mixture with n more tracks: a cluster, a global and a local hypothesis each, all certain."""
+    step = np.arange(1, n + 1)
+
+    def longer(offset):
+        return np.concatenate((offset, offset[-1] + step))
+
+    return Mixture(
+        longer(mixture.track_offset),
+        longer(mixture.local_offset),
+        longer(mixture.row_offset),
+        np.concatenate((mixture.log_w, np.zeros(n))),
+        longer(mixture.entry_offset),
+        np.concatenate((mixture.entry, mixture.local_offset[-1] + step - 1)),
+    )
+
+
+def relabel(label: np.ndarray, track: np.ndarray, next_label: int) -> np.ndarray:
+    """Labels of tracks after a scan: the old track's, or next_label + j where measurement j starts one."""
+    return np.where(track < 0, next_label - 1 - track, np.append(label, 0)[np.maximum(track, -1)])
 
 
 class Options(NamedTuple):
@@ -153,8 +176,10 @@ def _associate(mixture, options, limits, m, rng):
     )
     recycled, recycled_weight = [0 for _ in range(0)], [0.0 for _ in range(0)]
 
-    order, starts = _components(mixture, options.pair_offset, options.pair_col, m, limits.split < 0)
     n_clusters = len(mixture.track_offset) - 1
+    order, starts = connected(_edges(mixture, options.pair_offset), options.pair_col, m)
+    if limits.split < 0:
+        order, starts = np.arange(n_clusters + m), np.array([0, n_clusters + m])
     for g in range(len(starts) - 1):
         members = order[starts[g] : starts[g + 1]]
         clusters, columns = members[members < n_clusters], members[members >= n_clusters] - n_clusters
@@ -196,44 +221,9 @@ def _associate(mixture, options, limits, m, rng):
 
 
 @njit(cache=True)
-def _components(mixture, pair_offset, pair_col, m, together):
-    """Clusters and measurements (numbered after them) that hang together, as (order, starts)."""
-    c = len(mixture.track_offset) - 1
-    parent = np.arange(c + m)
-    for k in range(c):
-        first, last = mixture.track_offset[k], mixture.track_offset[k + 1]
-        for e in range(pair_offset[mixture.local_offset[first]], pair_offset[mixture.local_offset[last]]):
-            a, b = _root(parent, k), _root(parent, c + pair_col[e])
-            parent[max(a, b)] = min(a, b)  # the root is the smallest member, so numbering is stable
-    if together:
-        parent[:] = 0
-    label = np.empty(c + m, np.int64)
-    count = 0
-    for v in range(c + m):
-        r = _root(parent, v)
-        if r == v:
-            label[v] = count
-            count += 1
-        else:
-            label[v] = label[r]
-    starts = np.zeros(count + 1, np.int64)
-    for v in range(c + m):
-        starts[label[v] + 1] += 1
-    starts = np.cumsum(starts)
-    place = starts[:-1].copy()
-    order = np.empty(c + m, np.int64)
-    for v in range(c + m):
-        order[place[label[v]]] = v
-        place[label[v]] += 1
-    return order, starts
-
-
-@njit(cache=True)
-def _root(parent, v):
-    while parent[v] != v:
-        parent[v] = parent[parent[v]]
-        v = parent[v]
-    return v
+def _edges(mixture, pair_offset):
+    """Offsets of the gated pairs by cluster: local hypotheses are ordered by track, tracks by cluster."""
+    return pair_offset[mixture.local_offset[mixture.track_offset]]
 
 
 @njit(cache=True)
@@ -433,7 +423,7 @@ def _independent(w, table, tolerance):
     parent = np.arange(n)
     for i in range(n):
         for k in range(i + 1, n):
-            if count[i] == 1 or count[k] == 1 or _root(parent, i) == _root(parent, k):
+            if count[i] == 1 or count[k] == 1 or root(parent, i) == root(parent, k):
                 continue
             joint = np.zeros((count[i], count[k]))
             for r in range(b):
@@ -443,18 +433,8 @@ def _independent(w, table, tolerance):
                 for y in range(count[k]):
                     distance += 0.5 * abs(joint[x, y] - marginal[x, i] * marginal[y, k])
             if distance > tolerance:
-                a, c = _root(parent, i), _root(parent, k)
-                parent[max(a, c)] = min(a, c)
-    group = np.empty(n, np.int64)
-    groups = 0
-    for i in range(n):
-        r = _root(parent, i)
-        if r == i:
-            group[i] = groups
-            groups += 1
-        else:
-            group[i] = group[r]
-    return group
+                join(parent, i, k)
+    return labels(parent)[0]
 
 
 @njit(cache=True)

@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tracking.association.gating import gate
 from tracking.checks import require_probability
-from tracking.filters import poisson as ppp
-from tracking.filters.estimate import ESTIMATORS, Estimator
-from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture
-from tracking.filters.poisson import Poisson
+from tracking.filters.estimate import ESTIMATORS, estimate
+from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, relabel
+from tracking.filters.local import Locals, after, outcomes
+from tracking.filters.poisson import Poisson, detect_first, missed, reduce
+from tracking.filters.seeds import Seeds, plant
 from tracking.filters.tracker import Models, Scan, Tracker
-from tracking.gaussian import log_likelihood
 from tracking.models.birth import MeasurementBirth
-from tracking.tracks import Tracks
+
+TINY = 1e-300  # keeps log(r p_D) finite where an object cannot be detected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,11 @@ class PMBMConfig:
     merge_poisson:  squared Mahalanobis distance below which Poisson components are merged; 0: never.
     max_poisson:    Poisson components kept.
     gibbs_sweeps:   0: rank associations by Murty's algorithm; else by that many sweeps of a Gibbs chain.
+    quota:          rank the children of each hypothesis apart, as the 2018 paper does, not all together.
     estimator:      "marginal", "best", "cardinality", "map" or "gospa", see `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal", "best").
+    gospa_c, gospa_p, gospa_dims: cut-off (m), order and number of position coordinates of the metric that
+                    the estimator "gospa" serves.
     """
 
     gate: float = 20.0
@@ -61,6 +64,9 @@ class PMBMConfig:
     quota: bool = False
     estimator: str = "marginal"
     threshold: float = 0.5
+    gospa_c: float = 10.0
+    gospa_p: float = 2.0
+    gospa_dims: int = 2
 
     def __post_init__(self):
         require_probability(
@@ -91,21 +97,19 @@ class PMBMConfig:
 class PMBMDensity:
     """A Poisson multi-Bernoulli mixture.
 
-    poisson: objects never detected.
-    r, m, P: (l,), (l, d), (l, d, d) local hypotheses of all tracks.
-    source:  (l,) measurement of the last scan that updated it, -1 if none.
-    label:   (t,) of the tracks.
-    mixture: which local hypotheses go together, with which weight.
+    poisson:    objects never detected.
+    local:      local hypotheses of all tracks.
+    label:      (t,) of the tracks.
+    mixture:    which local hypotheses go together, with which weight.
+    seeds:      measurements that births of a `MeasurementBirth` will start from.
     next_label: the first label that is still free.
     """
 
     poisson: Poisson
-    r: np.ndarray
-    m: np.ndarray
-    P: np.ndarray
-    source: np.ndarray
+    local: Locals
     label: np.ndarray
     mixture: Mixture
+    seeds: Seeds
     next_label: int = 0
 
 
@@ -114,58 +118,41 @@ class PMBM(Tracker):
 
     Config = PMBMConfig
 
-    def start(self):
-        models = self.models
-        initial = models.birth if models.initial is None else models.initial
-        none, d = np.zeros(0, np.int64), models.motion.dim
-        poisson = Poisson.empty(d).born(initial, 1.0)
-        return PMBMDensity(
-            poisson, np.zeros(0), np.zeros((0, d)), np.zeros((0, d, d)), none, none, empty_mixture()
-        )
+    def start(self, time):
+        d = self.models.motion.dim
+        poisson = Poisson.empty(d).born(self.models.initial, time, 1.0)
+        return PMBMDensity(poisson, Locals.empty(d), np.zeros(0, np.int64), empty_mixture(), Seeds.none(d))
 
-    def predict(self, density, dt):
-        return predict(density, self.models, dt)
+    def predict(self, density, time, dt):
+        return predict(density, self.models, time, dt)
 
     def update(self, density, scan):
         return update(density, scan, self.models, self.config, self.rng)
 
     def extract(self, density, time):
-        return extract(density, self.config, time)
+        return estimate(density, self.config, time)
 
 
-def predict(density: PMBMDensity, models: Models, dt: float) -> PMBMDensity:
+def predict(density: PMBMDensity, models: Models, time: float, dt: float) -> PMBMDensity:
     """Survive, move, be born (eq. 14-16). Association weights do not change."""
-    motion, survival, linearisation = models.motion, models.survival, models.linearisation
-    m, P = linearisation.predict(density.m, density.P, motion, dt)
-    poisson = density.poisson.predict(motion, models.birth, survival, dt, linearisation)
-    return replace(
-        density,
-        poisson=poisson.born(models.birth, dt),
-        r=density.r * survival(m, P, dt),
-        m=m,
-        P=P,
-        source=np.full(len(m), -1),
-    )
+    poisson = density.poisson.predict(models, dt).born(models.birth, time, dt)
+    if isinstance(models.birth, MeasurementBirth):
+        poisson = poisson.add(*density.seeds.births(models, time, dt))
+    return replace(density, poisson=poisson, local=density.local.predict(models, dt))
 
 
 def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig, rng) -> PMBMDensity:
     """Bayes' rule for one scan (eq. 17-32), and the reductions that keep the mixture finite."""
-    z, clutter, sensor = scan
-    linearisation = models.linearisation
-    r, m, P = density.r, density.m, density.P
-
     # Each measurement may be the first detection of an object, or clutter (eq. 19-23).
-    first = ppp.detect_first(density.poisson, z, sensor, models.birth, config.gate, linearisation)
-    log_rho = np.logaddexp(first.log_e, np.log(clutter))  # (m,)
+    first = detect_first(density.poisson, scan, models, config.gate)
+    log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # (m,)
     r_new = np.exp(first.log_e - log_rho)
 
     # Each local hypothesis may be missed (eq. 24-25), or detected by a measurement in its gate (eq. 26-29).
-    p_detect = sensor.detection(m)
-    innovation = linearisation.innovate(m, P, sensor)
-    pairs = gate(innovation, z, config.gate, sensor.angles)
-    with np.errstate(divide="ignore"):
-        log_detected = np.log(r * p_detect)[pairs.row] + log_likelihood(innovation, pairs.nu, pairs.row)
-        log_missed = np.log1p(-r * p_detect)
+    out = outcomes(density.local, scan, models.linearisation, config.gate)
+    pairs, p_detect, r = out.pairs, out.p_detect, density.local.r
+    log_detected = np.log(r * p_detect + TINY)[pairs.row] + out.log_likelihood
+    log_missed = np.log1p(-r * p_detect)
     r_missed = r * (1 - p_detect) / (1 - r * p_detect)
 
     # Global hypotheses: the best children of every cluster (eq. 30-32).
@@ -176,47 +163,17 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
         -log_missed[:, None],
         np.concatenate((np.ones(len(pairs.col)), r_missed, r_new)),
     )
-    out = associate(density.mixture, options, config.limits, rng)
+    new = associate(density.mixture, options, config.limits, rng)
 
-    n_pairs, n_local = len(pairs.col), len(r)
-
-    def become(option):  # the densities that options stand for
-        detected, new = option[option < n_pairs], option[option >= n_pairs + n_local]
-        kept = option[(option >= n_pairs) & (option < n_pairs + n_local)] - n_pairs
-        order = np.argsort(np.argsort(np.digitize(option, [n_pairs, n_pairs + n_local]), kind="stable"))
-        i, j = pairs.row[detected], new - n_pairs - n_local
-        moved = m[i] + np.einsum("nij,nj->ni", innovation.gain[i], pairs.nu[detected])
-        mean = np.concatenate((moved, m[kept], first.mean[j]))[order]
-        cov = np.concatenate((innovation.P_post[i], P[kept], first.cov[j]))[order]
-        source = np.concatenate((pairs.col[detected], np.full(len(kept), -1), j))[order]
-        return mean, cov, source
-
-    poisson = ppp.missed(density.poisson, sensor, models.birth)
-    recycled_m, recycled_P, _ = become(out.recycled)
-    poisson = poisson.add(out.recycled_weight, recycled_m, recycled_P)
-    if isinstance(models.birth, MeasurementBirth) and len(z) > 0:
-        start, start_P, _ = models.birth.start(z, sensor, m.shape[1])
-        poisson = poisson.add(models.birth.weights(out.explained, 1.0), start, start_P)
-    mean, cov, source = become(out.option)
-    fresh = out.track < 0
-    label = np.where(
-        fresh,
-        density.next_label - 1 - out.track,
-        density.label[np.maximum(out.track, 0)] if len(density.label) else 0,
-    )
+    # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
+    recycled = after(out, new.recycled, options.existence, 1, first.mean, first.cov)
+    poisson = missed(density.poisson, scan.sensor, models.birth)
+    poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P)
     return PMBMDensity(
-        ppp.reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
-        options.existence[out.option],
-        mean,
-        cov,
-        source,
-        label,
-        out.mixture,
-        density.next_label + len(z),
+        reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
+        after(out, new.option, options.existence, 1, first.mean, first.cov),
+        relabel(density.label, new.track, density.next_label),
+        new.mixture,
+        plant(scan, new.explained, models),
+        density.next_label + len(scan.z),
     )
-
-
-def extract(density: PMBMDensity, config: PMBMConfig, time: float) -> Tracks:
-    """Report objects by the configured estimator."""
-    estimator: Estimator = ESTIMATORS[config.estimator]
-    return estimator(density, config, time)

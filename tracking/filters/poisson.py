@@ -2,7 +2,7 @@
 
 Its intensity is a Gaussian mixture, plus a share that is uniform over a box of positions (`UniformBirth`).
 
-Sources: Williams (TAES 2015), section III (undetected targets); Garcia-Fernandez et al. (TAES 2018), eq. 17-23.
+Sources: Williams (TAES 2015), section III; Garcia-Fernandez et al. (TAES 2018), eq. 17-23.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from tracking.association.gating import gate
+from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import log_likelihood, symmetrise
 from tracking.models.birth import GaussianBirth, UniformBirth
 
@@ -48,25 +49,23 @@ class Poisson:
             self.uniform + uniform,
         )
 
-    def born(self, birth, dt: float) -> "Poisson":
-        """The intensity after `dt` seconds of births."""
+    def born(self, birth, time: float, dt: float) -> "Poisson":
+        """The intensity with the births of the `dt` seconds up to `time`."""
         if isinstance(birth, GaussianBirth):
-            return self.add(birth.rate * dt, birth.mean, birth.cov)
-        return (
-            replace(self, uniform=self.uniform + birth.rate * dt) if isinstance(birth, UniformBirth) else self
-        )
-
-    def predict(self, motion, birth, survival, dt: float, linearisation) -> "Poisson":
-        """Survivors after `dt` seconds; births are added by `born`."""
-        m, P = linearisation.predict(self.m, self.P, motion, dt)
-        uniform = self.uniform
+            return self.add(birth.expected(time, dt), birth.mean, birth.cov)
         if isinstance(birth, UniformBirth):
-            centre = np.full((1, motion.dim), 0.0)
-            centre[0, : len(birth.lower)] = np.add(birth.lower, birth.upper) / 2
-            tiny = np.full((1, motion.dim, motion.dim), 0.0) + 1e-12 * np.eye(motion.dim)
-            leaves = birth.stay(dt) if survival.lower is not None else 1.0
-            uniform *= float(survival(centre, tiny, dt)[0]) * leaves
-        return Poisson(self.w * survival(m, P, dt), m, P, uniform)
+            return replace(self, uniform=self.uniform + float(birth.expected(time, dt)))
+        return self  # a MeasurementBirth adds its Gaussians after each scan
+
+    def predict(self, models: Models, dt: float) -> "Poisson":
+        """Survivors after `dt` seconds; births are added by `born`."""
+        m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
+        uniform = self.uniform
+        if isinstance(models.birth, UniformBirth):
+            centre = models.birth.centre(models.motion.dim)
+            stays = models.birth.stay(dt) if models.survival.bounded else 1.0
+            uniform *= float(models.survival.lives(centre, dt)[0]) * stays
+        return Poisson(self.w * models.survival(m, P, dt), m, P, uniform)
 
 
 class FirstDetections(NamedTuple):
@@ -81,8 +80,9 @@ class FirstDetections(NamedTuple):
     cov: np.ndarray
 
 
-def detect_first(poisson: Poisson, z, sensor, birth, threshold: float, linearisation) -> FirstDetections:
-    """Bernoulli densities that measurements z (m, d_z) start (Garcia-Fernandez et al. 2018, eq. 19-23)."""
+def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float) -> FirstDetections:
+    """Bernoulli densities that the measurements start (Garcia-Fernandez et al. 2018, eq. 19-23)."""
+    z, sensor, birth, linearisation = scan.z, scan.sensor, models.birth, models.linearisation
     n, d = len(z), poisson.m.shape[1]
     innovation = linearisation.innovate(poisson.m, poisson.P, sensor)
     pairs = gate(innovation, z, threshold, sensor.angles)
@@ -126,9 +126,7 @@ def missed(poisson: Poisson, sensor, birth) -> Poisson:
     """The intensity after a scan without a detection of its objects."""
     uniform = poisson.uniform
     if isinstance(birth, UniformBirth):
-        centre = np.zeros((1, poisson.m.shape[1]))
-        centre[0, : len(birth.lower)] = np.add(birth.lower, birth.upper) / 2
-        uniform *= 1 - float(sensor.detection(centre)[0])
+        uniform *= 1 - float(sensor.detection(birth.centre(poisson.m.shape[1]))[0])
     return replace(poisson, w=poisson.w * (1 - sensor.detection(poisson.m)), uniform=uniform)
 
 

@@ -1,6 +1,6 @@
 """The one door of every filter: check the scan, predict, update, extract, and only then keep the state."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +28,8 @@ class Models:
     motion: Motion
     sensor: Sensor
     birth: Any
-    survival: Survival = field(default_factory=Survival)
-    linearisation: Linearisation = field(default_factory=EKF)
+    survival: Survival
+    linearisation: Linearisation
     initial: Any = (
         None  # births that lie before the first scan, `rate` read as expected objects; None: `birth`
     )
@@ -55,18 +55,25 @@ class Tracker:
     def __init__(
         self, motion, sensor, birth, survival=0.99, config=None, *, initial=None, linearisation=None, seed=0
     ):
-        self.models = Models(motion, sensor, birth, as_survival(survival), linearisation or EKF(), initial)
+        self.models = Models(
+            motion,
+            sensor,
+            birth,
+            as_survival(survival),
+            linearisation or EKF(),
+            birth if initial is None else initial,
+        )
         self.config = self.Config() if config is None else config
         self.time: float | None = None
         self.rng = np.random.default_rng(seed)
-        self.density = self.start()
+        self.density: Any = None
 
-    def start(self):
-        """The density before the first scan."""
+    def start(self, time: float):
+        """The density just before the first scan."""
         raise TypeError(f"{type(self).__name__} is not a filter: it has no start()")
 
-    def predict(self, density, dt: float):
-        """The density `dt` seconds later."""
+    def predict(self, density, time: float, dt: float):
+        """The density at `time`, `dt` seconds later."""
         raise TypeError(f"{type(self).__name__} is not a filter: it has no predict()")
 
     def update(self, density, scan: Scan):
@@ -98,7 +105,7 @@ class Tracker:
         scan = Scan(z, sensor.clutter(z) * _as_ratio(clutter_ratio, len(z)), sensor)
         state = self.rng.bit_generator.state
         try:
-            density = self.density if dt is None else self.predict(self.density, dt)
+            density = self.start(time) if dt is None else self.predict(self.density, time, dt)
             density = self.update(density, scan)
             tracks = self.extract(density, float(time))
         except BaseException:

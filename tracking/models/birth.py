@@ -1,11 +1,11 @@
-"""Birth models: where and how often objects appear. Rates are expected objects per second.
+"""Birth models: where and how often objects appear, in expected objects per second.
 
 GaussianBirth     Gaussians at known places (doors, airports, the edge of the field of view)
 UniformBirth      anywhere in a box; a first detection fixes the position, a prior the rest
 MeasurementBirth  near the measurements of the scan before that no track explains
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +13,29 @@ import numpy as np
 from tracking.checks import as_covariance, require_positive, require_probability
 
 
+class _Rate:
+    """Shared by births: how many are expected, at any time."""
+
+    def expected(self, time: float, dt: float):
+        """Expected births in the `dt` seconds up to `time`."""
+        rate = self.rate(time) if callable(self.rate) else self.rate
+        if callable(self.rate) and not (np.all(np.isfinite(rate)) and np.all(np.asarray(rate) >= 0)):
+            raise ValueError(f"rate must be finite and >= 0, got {rate} at time {time}")
+        return np.asarray(rate, float) * dt
+
+
 @dataclass(frozen=True)
-class GaussianBirth:
+class GaussianBirth(_Rate):
     """A Gaussian mixture of births.
 
     Args:
-        rate: (b,) expected births per second of each component, or one number for all.
+        rate: (b,) expected births per second of each component, or one number for all, or a function of
+              time (s) that gives either.
         mean: (b, d) states.
         cov:  (d, d) or (b, d, d) covariances.
     """
 
-    rate: float | Sequence[float]
+    rate: float | Sequence[float] | Callable
     mean: np.ndarray
     cov: np.ndarray
 
@@ -32,30 +44,38 @@ class GaussianBirth:
         if not np.isfinite(mean).all():
             raise ValueError(f"mean must be finite, got {mean.tolist()}")
         cov = as_covariance(self.cov, mean.shape[1], "cov")
-        rate = np.broadcast_to(np.asarray(self.rate, float), (len(mean),))
-        require_positive(rate=rate)
+        if not callable(self.rate):
+            require_positive(rate=self.rate)
+            object.__setattr__(
+                self, "rate", np.broadcast_to(np.asarray(self.rate, float), (len(mean),)).copy()
+            )
         object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "rate", rate.copy())
         object.__setattr__(self, "cov", np.broadcast_to(cov, (len(mean), *cov.shape[-2:])).copy())
+
+    def expected(self, time: float, dt: float) -> np.ndarray:
+        """Expected births (b,) of each component in the `dt` seconds up to `time`."""
+        return np.broadcast_to(super().expected(time, dt), (len(self.mean),))
 
 
 @dataclass(frozen=True)
-class _FromMeasurement:
+class _FromMeasurement(_Rate):
     """Shared by births that start at a measurement: position from it, the rest from a prior.
 
     Args:
-        rate:      expected births per second.
+        rate:      expected births per second, or a function of time (s).
         rest_std:  standard deviation of the state entries after the position (velocity, ...), a scalar
                    or one each.
         rest_mean: their mean.
     """
 
-    rate: float
+    rate: float | Callable
     rest_std: float | Sequence[float] = 1.0
     rest_mean: float | Sequence[float] = 0.0
 
     def __post_init__(self):
-        require_positive(rate=self.rate, rest_std=self.rest_std)
+        require_positive(rest_std=self.rest_std)
+        if not callable(self.rate):
+            require_positive(rate=self.rate)
 
     def start(self, z: np.ndarray, sensor, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gaussians of objects first seen at measurements z.
@@ -115,6 +135,13 @@ class UniformBirth(_FromMeasurement):
         """Volume of the box, m^dims."""
         return float(np.prod(np.subtract(self.upper, self.lower)))
 
+    def centre(self, dim: int) -> np.ndarray:
+        """A state (1, dim) in the middle of the box, where functions of the state are evaluated for it."""
+        x = np.zeros((1, dim))
+        x[0, len(self.lower) :] = self.rest_mean
+        x[0, : len(self.lower)] = np.add(self.lower, self.upper) / 2
+        return x
+
     def stay(self, dt: float) -> float:
         """Probability that an object of this birth is still in the box after `dt`, to first order.
 
@@ -141,7 +168,7 @@ class MeasurementBirth(_FromMeasurement):
         super().__post_init__()
         require_probability(max_probability=self.max_probability)
 
-    def weights(self, p_explained: np.ndarray, dt: float) -> np.ndarray:
-        """Expected births (m,) at measurements that a track explains with probability `p_explained`."""
-        free = np.clip(1 - p_explained, 0.0, 1.0)
-        return np.minimum(self.max_probability, self.rate * dt * free / max(free.sum(), 1e-300))
+    def share(self, explained: np.ndarray, expected: float) -> np.ndarray:
+        """Expected births (m,) at measurements that tracks explain with probability `explained` (m,)."""
+        free = np.clip(1 - explained, 0.0, 1.0)
+        return np.minimum(self.max_probability, expected * free / max(free.sum(), 1e-300))

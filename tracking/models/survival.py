@@ -31,14 +31,21 @@ class Survival:
         if self.lower is not None and not np.all(np.less(self.lower, self.upper)):
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}")
 
+    @property
+    def bounded(self) -> bool:
+        return self.lower is not None
+
     def __call__(self, m: np.ndarray, P: np.ndarray, dt: float) -> np.ndarray:
         """Survival probability (n,) of predicted Gaussians (n, d), (n, d, d), at most 1 - 1e-9."""
-        p = np.asarray(self.probability(m) if callable(self.probability) else self.probability, float)
-        require_probability(probability=p)
-        p = np.broadcast_to(p**dt, (len(m),))
-        if self.lower is not None:
-            p = p * self.inside(m, P)
-        return np.minimum(p, 1 - 1e-9)
+        p = self.lives(m, dt)
+        return np.minimum(p * self.inside(m, P) if self.bounded else p, 1 - 1e-9)
+
+    def lives(self, x: np.ndarray, dt: float) -> np.ndarray:
+        """Probability (n,) of not dying in `dt` seconds, wherever the states (n, d) lie."""
+        p = np.asarray(self.probability(x) if callable(self.probability) else self.probability, float)
+        if callable(self.probability):
+            require_probability(probability=p)
+        return np.broadcast_to(p**dt, (len(x),))
 
     def inside(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
         """Probability (n,) of lying in the region, its coordinates taken as independent."""

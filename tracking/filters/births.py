@@ -1,0 +1,26 @@
+"""Births as Bernoulli densities, for the labelled filters."""
+
+import numpy as np
+
+from tracking.filters.seeds import Seeds
+from tracking.filters.tracker import Models
+from tracking.models.birth import GaussianBirth, MeasurementBirth
+
+MAX_BIRTH_PROBABILITY = 0.99
+
+
+def bernoulli_births(seeds: Seeds, models: Models, time: float, dt: float):
+    """One Bernoulli a birth component: existence (b,), means (b, d) and covariances (b, d, d).
+
+    The existence probability is the expected number of births in the step, so short steps give the same
+    expectation as one long step; at most one object is born of each component in a step.
+    """
+    birth = models.birth
+    if isinstance(birth, GaussianBirth):
+        r, m, P = birth.expected(time, dt), birth.mean, birth.cov
+    elif isinstance(birth, MeasurementBirth):
+        r, m, P = seeds.births(models, time, dt)
+    else:
+        raise TypeError(f"birth must be a GaussianBirth, UniformBirth or MeasurementBirth, got {birth!r}")
+    born = r > 0
+    return np.minimum(r[born], MAX_BIRTH_PROBABILITY), m[born], P[born]

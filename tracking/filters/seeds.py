@@ -1,0 +1,44 @@
+"""Births from the measurements of the scan before (`MeasurementBirth`).
+
+A measurement seeds a birth in proportion to how little the tracks explain it.
+
+Source: Reuter, Vo, Vo, Dietmayer (TSP 2014), section V.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tracking.filters.tracker import Models, Scan
+from tracking.models.birth import MeasurementBirth
+
+
+class Seeds(NamedTuple):
+    """Where objects may be born before the next scan.
+
+    explained: (m,) probability that a track explains the measurement; m: (m, d) and P: (m, d, d) the state of
+    an object seen there.
+    """
+
+    explained: np.ndarray
+    m: np.ndarray
+    P: np.ndarray
+
+    @classmethod
+    def none(cls, dim: int) -> "Seeds":
+        """No measurements yet."""
+        return cls(np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)))
+
+    def births(self, models: Models, time: float, dt: float):
+        """Expected objects (m,), means (m, d) and covariances (m, d, d) of births up to `time`."""
+        m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
+        return models.birth.share(self.explained, float(models.birth.expected(time, dt))), m, P
+
+
+def plant(scan: Scan, explained: np.ndarray, models: Models) -> Seeds:
+    """Seeds for the next scan; none unless births are measurement-driven."""
+    dim = models.motion.dim
+    if not isinstance(models.birth, MeasurementBirth):
+        return Seeds.none(dim)
+    m, P, _ = models.birth.start(scan.z, scan.sensor, dim)
+    return Seeds(explained, m, P)
