@@ -106,6 +106,7 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
         np.concatenate((tracks.component.m, mean, first.mean[new])),
         np.concatenate((tracks.component.P, cov, first.cov[new])),
         np.concatenate((np.full(len(track), -1), col, new)),
+        np.concatenate((out.visible, np.ones(len(col) + len(new)))),
     )
     label = np.concatenate((tracks.label, next_label + new))
     return _gathered(owner, label, component), 1 - p.unassigned
@@ -117,8 +118,7 @@ def _gathered(owner, label, component: Locals) -> Bernoullis:
     r = np.bincount(owner, component.r, minlength=len(label))
     offset = np.searchsorted(owner[order], np.arange(len(label) + 1))
     weight = component.r / np.maximum(r, 1e-300)[owner]
-    sorted_ = Locals(weight[order], component.m[order], component.P[order], component.source[order])
-    return Bernoullis(np.minimum(r, 1.0), label, offset, sorted_)
+    return Bernoullis(np.minimum(r, 1.0), label, offset, replace(component, r=weight).take(order))
 
 
 def reduce(tracks: Bernoullis, min_existence: float, min_weight: float, merge: float, max_components: int):
@@ -133,31 +133,24 @@ def reduce(tracks: Bernoullis, min_existence: float, min_weight: float, merge: f
     keep = tracks.r >= min_existence
     kept, dropped = _take(tracks, np.flatnonzero(keep)), _take(tracks, np.flatnonzero(~keep))
     c = kept.component
-    offset, w, m, P, source = _reduce(
-        kept.offset, c.r, c.m, c.P, c.source, min_weight, float(merge), max_components
+    offset, *reduced = _reduce(
+        kept.offset, c.r, c.m, c.P, c.source, c.visible, min_weight, float(merge), max_components
     )
-    return Bernoullis(kept.r, kept.label, offset, Locals(w, m, P, source)), dropped
+    return Bernoullis(kept.r, kept.label, offset, Locals(*reduced)), dropped
 
 
 def _take(tracks: Bernoullis, which: np.ndarray) -> Bernoullis:
     mine = np.isin(tracks.track, which)
-    c = tracks.component
     offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.diff(tracks.offset)[which])))
-    return Bernoullis(
-        tracks.r[which], tracks.label[which], offset, Locals(c.r[mine], c.m[mine], c.P[mine], c.source[mine])
-    )
+    return Bernoullis(tracks.r[which], tracks.label[which], offset, tracks.component.take(mine))
 
 
 @njit(cache=True)
-def _reduce(offset, w, m, P, source, min_weight, merge, max_components):
+def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components):
     n, d = len(offset) - 1, m.shape[1]
     out_offset = np.zeros(n + 1, np.int64)
-    out_w, out_m, out_P, out_source = (
-        np.empty_like(w),
-        np.empty_like(m),
-        np.empty_like(P),
-        np.empty_like(source),
-    )
+    out_w, out_m, out_P = np.empty_like(w), np.empty_like(m), np.empty_like(P)
+    out_source, out_visible = np.empty_like(source), np.empty_like(w)
     count = 0
     for i in range(n):
         a, b = offset[i], offset[i + 1]
@@ -167,16 +160,20 @@ def _reduce(offset, w, m, P, source, min_weight, merge, max_components):
             for k in range(len(heavy)):
                 inverse[k] = np.linalg.inv(P[heavy[k]])
         order = np.argsort(-w[heavy], kind="mergesort")
-        mw, mm, mP = merge_near(w[heavy], m[heavy], P[heavy], inverse, order, min(merge, 1e300))
+        mw, mm, mP, group = merge_near(w[heavy], m[heavy], P[heavy], inverse, order, min(merge, 1e300))
         best = np.argsort(-mw, kind="mergesort")[:max_components]
         total = mw[best].sum()
         latest = source[heavy[order[0]]]
+        seen = np.zeros(len(mw))
+        for k in range(len(heavy)):
+            seen[group[k]] += w[heavy[k]] * visible[heavy[k]] / mw[group[k]]
         for k in best:
+            out_visible[count] = min(seen[k], 1.0)
             out_w[count], out_m[count], out_P[count] = mw[k] / total, mm[k], mP[k]
             out_source[count] = latest
             count += 1
         out_offset[i + 1] = count
-    return out_offset, out_w[:count], out_m[:count], out_P[:count], out_source[:count]
+    return out_offset, out_w[:count], out_m[:count], out_P[:count], out_source[:count], out_visible[:count]
 
 
 def extract(tracks: Bernoullis, config, time: float) -> Tracks:

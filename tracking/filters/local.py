@@ -20,13 +20,15 @@ class Locals:
     """Local hypotheses of all tracks, one row each.
 
     r: (l,) existence probability; m: (l, d); P: (l, d, d);
-    source: (l,) measurement of the last scan that updated it, -1 if none.
+    source: (l,) measurement of the last scan that updated it, -1 if none;
+    visible: (l,) probability that it can be detected at all (`Occlusion`), 1 without that model.
     """
 
     r: np.ndarray
     m: np.ndarray
     P: np.ndarray
     source: np.ndarray
+    visible: np.ndarray
 
     def __len__(self) -> int:
         return len(self.r)
@@ -34,18 +36,26 @@ class Locals:
     @classmethod
     def empty(cls, dim: int) -> "Locals":
         """None, in a state space of `dim` entries."""
-        return cls(np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)), np.zeros(0, np.int64))
+        return cls(
+            np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)), np.zeros(0, np.int64), np.zeros(0)
+        )
 
     def predict(self, models: Models, dt: float) -> "Locals":
         """Survive and move for `dt` seconds."""
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
-        return Locals(self.r * models.survival(m, P, dt), m, P, np.full(len(m), -1))
+        occlusion = models.occlusion
+        visible = self.visible if occlusion is None else occlusion.predict(self.visible, dt)
+        return Locals(self.r * models.survival(m, P, dt), m, P, np.full(len(m), -1), visible)
 
     def add(self, r, m, P, source=None) -> "Locals":
-        """These and some more."""
+        """These and some more, visible ones."""
         source = np.full(len(r), -1) if source is None else source
-        mine, more = (self.r, self.m, self.P, self.source), (r, m, P, source)
-        return Locals(*(np.concatenate(pair) for pair in zip(mine, more)))
+        mine = (self.r, self.m, self.P, self.source, self.visible)
+        return Locals(*(np.concatenate(pair) for pair in zip(mine, (r, m, P, source, np.ones(len(r))))))
+
+    def take(self, rows) -> "Locals":
+        """Some of them, in the order of `rows`."""
+        return Locals(self.r[rows], self.m[rows], self.P[rows], self.source[rows], self.visible[rows])
 
 
 class Outcomes(NamedTuple):
@@ -53,7 +63,8 @@ class Outcomes(NamedTuple):
 
     pairs:          gated (local hypothesis, measurement) pairs.
     log_likelihood: (e,) log N(z; z_hat, S) of the pairs.
-    p_detect:       (l,) detection probability.
+    p_detect:       (l,) detection probability, hidden or not.
+    visible:        (l,) probability of being visible after a miss.
     """
 
     local: Locals
@@ -61,6 +72,7 @@ class Outcomes(NamedTuple):
     pairs: Pairs
     log_likelihood: np.ndarray
     p_detect: np.ndarray
+    visible: np.ndarray
 
     def detected(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (k, d) and covariances (k, d, d) after the detections of pairs e (k,)."""
@@ -75,7 +87,10 @@ def outcomes(local: Locals, scan: Scan, linearisation: Linearisation, threshold:
     innovation = linearisation.innovate(local.m, local.P, sensor)
     pairs = gate(innovation, scan.z, threshold, sensor.angles)
     likelihood = log_likelihood(innovation, pairs.nu, pairs.row)
-    return Outcomes(local, innovation, pairs, likelihood, sensor.detection(local.m))
+    p = sensor.detection(local.m)
+    p_detect = p * local.visible
+    visible = local.visible * (1 - p) / (1 - p_detect)
+    return Outcomes(local, innovation, pairs, likelihood, p_detect, visible)
 
 
 def after(out: Outcomes, option, existence, n_private: int, new_m, new_P) -> Locals:
@@ -96,6 +111,8 @@ def after(out: Outcomes, option, existence, n_private: int, new_m, new_P) -> Loc
     source[hit] = out.pairs.col[option[hit]]
     unchanged = (option[kept] - n_pairs) // n_private
     m[kept], P[kept] = out.local.m[unchanged], out.local.P[unchanged]
+    visible = np.ones(len(option))
+    visible[kept] = out.visible[unchanged]
     source[new] = option[new] - n_new
     m[new], P[new] = new_m[source[new]], new_P[source[new]]
-    return Locals(existence[option], m, P, source)
+    return Locals(existence[option], m, P, source, visible)

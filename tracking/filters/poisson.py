@@ -150,14 +150,17 @@ def reduce(poisson: Poisson, min_weight: float, merge: float, max_components: in
 
 
 def _merge(w, m, P, threshold):
-    return merge_near(w, m, P, np.linalg.inv(P), np.argsort(-w, kind="stable"), threshold)
+    return merge_near(w, m, P, np.linalg.inv(P), np.argsort(-w, kind="stable"), threshold)[:3]
 
 
 @njit(cache=True)
 def merge_near(w, m, P, P_inv, order, threshold):
-    """Greedy merging: the heaviest component takes in all within `threshold` of it, and so on."""
+    """Greedy merging: the heaviest component takes in all within `threshold` of it, and so on.
+
+    Returns the merged weights, means and covariances, and the merged component (n,) of every old one.
+    """
     n, d = m.shape
-    used = np.zeros(n, np.bool_)
+    used, group = np.zeros(n, np.bool_), np.empty(n, np.int64)
     out_w, out_m, out_P = np.empty(n), np.empty((n, d)), np.empty((n, d, d))
     by_x = np.argsort(m[:, 0])
     x = m[by_x, 0]
@@ -182,7 +185,7 @@ def merge_near(w, m, P, P_inv, order, threshold):
                     d2 += e[a] * P_inv[i, a, b] * e[b]
             if d2 < threshold or j == i:
                 members.append(j)
-                used[j] = True
+                used[j], group[j] = True, count
         total = 0.0
         mean = np.zeros(d)
         for j in members:
@@ -196,4 +199,4 @@ def merge_near(w, m, P, P_inv, order, threshold):
                     cov[a, b] += w[j] / total * (P[j, a, b] + (m[j, a] - mean[a]) * (m[j, b] - mean[b]))
         out_w[count], out_m[count], out_P[count] = total, mean, cov
         count += 1
-    return out_w[:count], out_m[:count], out_P[:count]
+    return out_w[:count], out_m[:count], out_P[:count], group

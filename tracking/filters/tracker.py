@@ -8,6 +8,7 @@ import numpy as np
 from tracking.checks import as_measurements, require_positive
 from tracking.gaussian import EKF, Linearisation
 from tracking.models.motion import Motion
+from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import Sensor
 from tracking.models.survival import Survival, as_survival
 from tracking.tracks import Tracks
@@ -30,9 +31,8 @@ class Models:
     birth: Any
     survival: Survival
     linearisation: Linearisation
-    initial: Any = (
-        None  # births that lie before the first scan, `rate` read as expected objects; None: `birth`
-    )
+    occlusion: Occlusion | None
+    initial: Any  # births before the first scan, `rate` read as expected objects
 
 
 class Tracker:
@@ -46,6 +46,7 @@ class Tracker:
         config:        settings of the filter.
         initial:       birth model of the objects present at the first scan, its `rate` read as their
                        expected number; None: `birth` over one second.
+        occlusion:     `Occlusion` when misses come in runs; None: misses are independent.
         linearisation: `EKF()`, `UKF()` or `CKF()`; with linear models all are the Kalman filter.
         seed:          of the random numbers that the filter draws, if it draws any.
     """
@@ -53,7 +54,17 @@ class Tracker:
     Config: type
 
     def __init__(
-        self, motion, sensor, birth, survival=0.99, config=None, *, initial=None, linearisation=None, seed=0
+        self,
+        motion,
+        sensor,
+        birth,
+        survival=0.99,
+        config=None,
+        *,
+        initial=None,
+        occlusion=None,
+        linearisation=None,
+        seed=0,
     ):
         self.models = Models(
             motion,
@@ -61,6 +72,7 @@ class Tracker:
             birth,
             as_survival(survival),
             linearisation or EKF(),
+            occlusion,
             birth if initial is None else initial,
         )
         self.config = self.Config() if config is None else config

@@ -8,6 +8,7 @@ from tracking.models.motion import (
     FunctionMotion,
     RandomWalk,
 )
+from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import FunctionSensor, PositionSensor, RangeBearing, RangeBearingDoppler
 from tracking.models.survival import Survival
 
@@ -19,6 +20,7 @@ __all__ = [
     "FunctionSensor",
     "GaussianBirth",
     "MeasurementBirth",
+    "Occlusion",
     "PositionSensor",
     "RandomWalk",
     "RangeBearing",
