@@ -175,4 +175,5 @@ def _gain(S, cross):
 def _apply(function, points):
     """A batched function of states (n, d), applied to points (n, k, d)."""
     n, k, d = points.shape
-    return function(points.reshape(n * k, d)).reshape(n, k, -1)
+    values = function(points.reshape(n * k, d))
+    return values.reshape(n, k, values.shape[-1])
