@@ -47,7 +47,7 @@ def expected_cardinality(density) -> float:
 def marginal(density, config, time: float) -> Tracks:
     """Tracks with marginal existence probability of at least `config.threshold`."""
     existence = marginal_existence(density)
-    return _marginal_tracks(density, np.flatnonzero(existence >= config.threshold), existence, time)
+    return _representatives(density, np.flatnonzero(existence >= config.threshold), existence, time)
 
 
 def gospa_optimal(density, config, time: float) -> Tracks:
@@ -58,7 +58,7 @@ def gospa_optimal(density, config, time: float) -> Tracks:
     """
     c, p = config.gospa_c, config.gospa_p
     existence = marginal_existence(density)
-    tracks = _marginal_tracks(density, np.arange(len(existence)), existence, time)
+    tracks = _representatives(density, np.arange(len(existence)), existence, time)
     cost = np.minimum(expected_distance(tracks.cov, config.gospa_dims, p), c**p)
     return _take(tracks, np.flatnonzero(existence * (c**p - cost) > c**p / 2))
 
@@ -180,21 +180,19 @@ def _row_tracks(density, rows, chosen, time):
     )
 
 
-def _marginal_tracks(density, tracks, existence, time):
-    """Tracks with the moments of their local hypotheses, and the source of the likeliest one."""
-    offset = density.mixture.local_offset
-    weight = local_weights(density.mixture) * density.local.r
-    d = density.local.m.shape[1]
-    mean, cov = np.empty((len(tracks), d)), np.empty((len(tracks), d, d))
-    source = np.empty(len(tracks), np.int64)
-    for n, i in enumerate(tracks):
-        local = slice(offset[i], offset[i + 1])
-        w = weight[local] / weight[local].sum()
-        mean[n] = w @ density.local.m[local]
-        e = density.local.m[local] - mean[n]
-        cov[n] = np.tensordot(w, density.local.P[local], 1) + (w * e.T) @ e
-        source[n] = density.local.source[local][np.argmax(w)]
-    return Tracks(time, density.label[tracks], mean, cov, existence[tracks], source)
+def _representatives(density, tracks, existence, time):
+    """Tracks with the Gaussian that they have in the best global hypothesis, or their likeliest one.
+
+    The mean over hypotheses would lie between two objects whenever it is open which of them a track follows.
+    """
+    mixture, local = density.mixture, density.local
+    width = np.diff(mixture.track_offset)
+    column = np.arange(mixture.n_tracks) - np.repeat(mixture.track_offset[:-1], width)
+    in_best = mixture.entry[np.repeat(mixture.entry_offset[:-1], width) + column]  # first row: the best
+    owner = np.repeat(np.arange(mixture.n_tracks), np.diff(mixture.local_offset))
+    likeliest = np.lexsort((-local_weights(mixture) * local.r, owner))[mixture.local_offset[:-1]]
+    chosen = local.take(np.where(in_best >= 0, in_best, likeliest)[tracks])
+    return Tracks(time, density.label[tracks], chosen.m, chosen.P, existence[tracks], chosen.source)
 
 
 def _take(tracks: Tracks, rows) -> Tracks:

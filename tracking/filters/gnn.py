@@ -30,6 +30,8 @@ from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import MeasurementBirth
 from tracking.tracks import Tracks
 
+LOG_TINY = -700.0  # exp of its negative is still finite
+
 
 @dataclass(frozen=True, kw_only=True)
 class GNNConfig:
@@ -106,47 +108,34 @@ def predict(density: GNNDensity, models: Models, time: float, dt: float) -> GNND
 
 def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -> GNNDensity:
     """Associate the scan, then score, move, drop and start tracks."""
-    m, tracks = len(scan.z), density.tracks
     first = detect_first(density.poisson, scan, models, config.gate)
-    log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # a measurement that no track explains
-    out = outcomes(tracks, scan, models.linearisation, config.gate)
+    log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # (m,) of a measurement that no track explains
+    out = outcomes(density.tracks, scan, models.linearisation, config.gate)
     ratio = _log_ratio(out, log_rho)
-    taken = nearest(out.pairs.offset, out.pairs.row, out.pairs.col, _gain(out, ratio), m)
+    taken = nearest(out.pairs.offset, out.pairs.row, out.pairs.col, _gain(out, ratio), len(scan.z))
 
+    tracks = _moved(out, ratio, taken)
     hit = np.flatnonzero(taken >= 0)
-    mean, cov, source = tracks.m.copy(), tracks.P.copy(), np.full(len(tracks), -1)
-    mean[hit], cov[hit] = out.detected(taken[hit])
-    source[hit] = out.pairs.col[taken[hit]]
-    r = _existence(tracks.r, np.where(taken >= 0, np.append(ratio, 0.0)[taken], np.log1p(-out.p_detect)))
-
-    explained = np.zeros(m)
-    explained[source[hit]] = r[hit]
     r_new = np.exp(first.log_e - log_rho)
-    free = r_new > 0
-    free[source[hit]] = False
-    new, keep = np.flatnonzero(free), np.flatnonzero(r >= density.floor)
-    kept = Locals(r[keep], mean[keep], cov[keep], source[keep])
+    explained, free = np.zeros(len(scan.z)), r_new > 0
+    explained[tracks.source[hit]], free[tracks.source[hit]] = tracks.r[hit], False
+    keep, new = np.flatnonzero(tracks.r >= density.floor), np.flatnonzero(free)
+    poisson = missed(density.poisson, scan.sensor, models.birth)
     return GNNDensity(
-        reduce(
-            missed(density.poisson, scan.sensor, models.birth),
-            config.min_poisson,
-            config.merge_poisson,
-            config.max_poisson,
-        ),
-        kept.add(r_new[new], first.mean[new], first.cov[new], new),
+        reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
+        tracks.take(keep).add(r_new[new], first.mean[new], first.cov[new], new),
         np.concatenate((density.label[keep], density.next_label + new)),
         np.concatenate((density.floor[keep], np.minimum(config.delete, config.give_up * r_new[new]))),
         plant(scan, explained, models),
-        density.next_label + m,
+        density.next_label + len(scan.z),
     )
 
 
 def extract(density: GNNDensity, config: GNNConfig, time: float) -> Tracks:
     """Tracks with existence probability of at least `config.threshold`."""
-    tracks, told = density.tracks, density.tracks.r >= config.threshold
-    return Tracks(
-        time, density.label[told], tracks.m[told], tracks.P[told], tracks.r[told], tracks.source[told]
-    )
+    reported = density.tracks.r >= config.threshold
+    told = density.tracks.take(reported)
+    return Tracks(time, density.label[reported], told.m, told.P, told.r, told.source)
 
 
 def _log_ratio(out: Outcomes, log_rho: np.ndarray) -> np.ndarray:
@@ -164,9 +153,16 @@ def _gain(out: Outcomes, ratio: np.ndarray) -> np.ndarray:
     return np.logaddexp(absent[row], present[row] + ratio) - np.log1p(-r * out.p_detect)[row]
 
 
-def _existence(r: np.ndarray, log_factor: np.ndarray) -> np.ndarray:
-    """Existence probability after its odds r / (1 - r) have grown by a factor."""
-    return r / (r + (1 - r) * np.exp(-np.maximum(log_factor, -700.0)))
+def _moved(out: Outcomes, ratio: np.ndarray, taken: np.ndarray) -> Locals:
+    """Tracks after the scan: the odds r / (1 - r) grow by the factor of the explanation that each takes."""
+    hit = np.flatnonzero(taken >= 0)
+    log_factor = np.log1p(-out.p_detect)
+    log_factor[hit] = ratio[taken[hit]]
+    r = out.local.r / (out.local.r + (1 - out.local.r) * np.exp(-np.maximum(log_factor, LOG_TINY)))
+    m, P, source, visible = out.local.m.copy(), out.local.P.copy(), np.full(len(r), -1), out.visible.copy()
+    m[hit], P[hit] = out.detected(taken[hit])
+    source[hit], visible[hit] = out.pairs.col[taken[hit]], 1.0
+    return Locals(r, m, P, source, visible)
 
 
 @njit(cache=True)

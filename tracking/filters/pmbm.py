@@ -45,24 +45,24 @@ class PMBMConfig:
     max_poisson:    Poisson components kept.
     gibbs_sweeps:   0: rank associations by Murty's algorithm; else by that many sweeps of a Gibbs chain.
     quota:          rank the children of each hypothesis apart, as the 2018 paper does, not all together.
-    estimator:      "marginal", "best", "cardinality", "map" or "gospa", see `tracking.filters.estimate`.
+    estimator:      "best", "map", "cardinality", "marginal" or "gospa", see `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal", "best").
     gospa_c, gospa_p, gospa_dims: cut-off (m), order and number of position coordinates of the metric that
                     the estimator "gospa" serves.
     """
 
     gate: float = 20.0
-    max_hypotheses: int = 200
+    max_hypotheses: int = 100
     min_weight: float = 1e-4
     min_existence: float = 1e-5
-    recycle: float = 1e-3
-    split: float = 1e-3
+    recycle: float = 1e-2
+    split: float = 1e-2
     min_poisson: float = 1e-5
     merge_poisson: float = 4.0
     max_poisson: int = 1000
     gibbs_sweeps: int = 0
     quota: bool = False
-    estimator: str = "marginal"
+    estimator: str = "best"
     threshold: float = 0.5
     gospa_c: float = 10.0
     gospa_p: float = 2.0

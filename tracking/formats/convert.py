@@ -1,4 +1,4 @@
-"""Public recordings as the CSV of `tracking.formats.csv`: ship reports (AIS) and pedestrians.
+"""Public recordings as plain CSV: position reports of ships (AIS) and pedestrians.
 
     python -m tracking.formats.convert ais SolentAIS.csv ais.csv
     python -m tracking.formats.convert pedestrians biwi_eth.txt eth.csv
@@ -6,9 +6,9 @@
 What cannot be used is left out and counted, never altered; anything else that is wrong with a file is an
 error with its line. The exit code is 0, 1 for a file that cannot be converted, 2 for a wrong command line.
 
-Sources: NGA.STND.0036, "World Geodetic System 1984" (ellipsoid); Bar-Shalom, Willett, Tian, "Tracking and
-Data Fusion" (2011), geodetic to local coordinates; ITU-R M.1371-5, table 48 (AIS codes "not available");
-Pellegrini et al. (ICCV 2009) and Lerner et al. (2007), pedestrians of ETH and UCY, annotated at 2.5 Hz.
+Sources: NGA.STND.0036, "World Geodetic System 1984" (ellipsoid); ITU-R M.1371, messages 1 to 3 (AIS codes
+for "not available"); Pellegrini et al. (ICCV 2009) and Lerner, Chrysanthou, Lischinski (Eurographics 2007),
+pedestrians of ETH and UCY, annotated at 2.5 Hz.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def tangent_plane(latitude_deg, longitude_deg, origin_deg=None) -> tuple[np.ndar
 
 
 def ais_to_csv(source, target, max_range: float = 100_000.0) -> Conversion:
-    """Convert position reports of ships, a CSV with Time, MMSI, latitude and longitude in degrees.
+    """Convert position reports of ships: CSV with Time, MMSI, latitude and longitude, deg.
 
     Times are in s after the first report, positions x east and y north in m of the plane that touches the
     earth at the median position, ids the MMSI numbers. Times without a zone are taken as UTC.
@@ -181,7 +181,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _read_ais(path):
-    """Time (n,) in microseconds after 1970, MMSI (n,), latitude and longitude (n, 2) in degrees."""
+    """Time (n,) in us after 1970, MMSI (n,), and latitude with longitude (n, 2) in degrees."""
     header, rows = open_table(path, "Time,MMSI,Latitude_degrees,Longitude_degrees")
     names = [name.lower() for name in header.fields]
     at = {}
@@ -211,7 +211,7 @@ def _micros(row, column):
 
 
 def _median_position(latitude_deg, longitude_deg):
-    """Latitude and longitude; around the first longitude, so that places at 180 degrees are one place."""
+    """Latitude and longitude, about the first longitude: places at 180 degrees stay together."""
     if not len(latitude_deg):
         return 0.0, 0.0
     from_first = (longitude_deg - longitude_deg[0] + 180) % 360 - 180

@@ -74,7 +74,7 @@ def read_detections(path, columns: Columns | None = None, scan_period: float | N
 
 
 def write_detections(path, detections: Detections) -> None:
-    """Write time, the coordinates, score if there is one, and id if extra has it; other extra is left out.
+    """Write time, coordinates, score and id where there are any; no other extra columns.
 
     Raises:
         ValueError: a name of a coordinate that cannot be a column, or a value that is not finite.

@@ -1,4 +1,4 @@
-"""A recorded sequence of timed detections: the one shape that all readers of this package return.
+"""A recorded sequence of timed detections: the one shape that all readers return.
 
 A recording is a list of scans. A scan without detections is a scan like any other: that nothing was seen is
 information for a tracker, so it is kept and handed out with zero rows.

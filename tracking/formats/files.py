@@ -112,7 +112,7 @@ def read_rows(path, separator: str | None, widths: tuple[int, ...] | None = ()) 
 
 
 def refuse_repeats(path, line: np.ndarray, scan: np.ndarray, label: np.ndarray) -> None:
-    """Raise ValueError if a label >= 0 comes twice in a scan; line, scan, label: (N,) of the rows."""
+    """Raise ValueError if a label >= 0 comes twice in a scan; (N,) arrays of the rows."""
     named = np.flatnonzero(label >= 0)
     order = named[np.lexsort((named, label[named], scan[named]))]
     again = (np.diff(scan[order]) == 0) & (np.diff(label[order]) == 0)
@@ -196,7 +196,7 @@ def _split(row, text, separator):
 
 
 def _plain(text):
-    """Whether a text may be a number: Python would also read 1_000 and the digits of other scripts."""
+    """Whether a text may be a number; Python also reads 1_000 and digits of other scripts."""
     return text.isascii() and "_" not in text
 
 

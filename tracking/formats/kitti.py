@@ -50,7 +50,9 @@ def read_detections(
     coordinates: Sequence[str] = ("x", "z"),
     frame_rate: float = FRAME_RATE,
 ) -> Detections:
-    """Detections of a 3-D detector: frame, class number, x1, y1, x2, y2, score, h, w, l, x, y, z, ry, alpha.
+    """Detections of a 3-D detector.
+
+    Columns: frame, class number, x1, y1, x2, y2, score, h, w, l, x, y, z, rotation_y, alpha.
 
     Args:
         path:        comma-separated text file.
@@ -81,7 +83,9 @@ def read_labels(
     coordinates: Sequence[str] = ("x", "z"),
     frame_rate: float = FRAME_RATE,
 ) -> Detections:
-    """Labels (17 columns) or results (18, the last one a score), "DontCare" regions (id -1) included.
+    """Labels (17 columns) or results (18, the last one a score).
+
+    "DontCare" regions, id -1, are rows too.
 
     `labels.select(labels.extra["class"] == "Car").trajectories()` are the true trajectories of cars.
 
@@ -119,7 +123,7 @@ def results(
     max_coast: int | None = None,
     camera: np.ndarray | None = None,
 ) -> Detections:
-    """Tracks as rows for `write_results`: the estimated position, with the box last attached to the track.
+    """Tracks as rows for `write_results`: the estimated position, the box last attached.
 
     Args:
         scans:      what the tracker reported in each frame of `detections`.
@@ -211,7 +215,7 @@ def _alpha(extra):
 
 
 def _moved(box, before, after, camera):
-    """Boxes (n, 4) after their objects moved: shifted with the projection, scaled with the inverse depth."""
+    """Boxes (n, 4) after a move: shifted with the projection, scaled with the inverse depth."""
     if camera.shape != (3, 4):
         raise ValueError(f"camera must be a projection of shape (3, 4), got {camera.shape}")
     old, new = (points @ camera[:, :3].T + camera[:, 3] for points in (before, after))

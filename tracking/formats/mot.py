@@ -92,7 +92,7 @@ read_truth = read_results = read_detections
 def read_corners(
     path, frame_rate: float, n_frames: int | None = None, point: str = "centre", first_frame: int = 0
 ) -> Detections:
-    """Detections as frame, x1, y1, x2, y2, score: what many detectors write beside the challenge's format.
+    """Detections as rows of frame, x1, y1, x2, y2, score, which many detectors write.
 
     Args: as for `read_detections`; first_frame: the number of the first frame.
     Returns: as for `read_detections`, with extra "box" and "line" only.
@@ -110,7 +110,7 @@ def read_corners(
 
 
 def results(scans: Sequence[Tracks], detections: Detections, max_coast: int | None = None) -> Detections:
-    """Tracks as rows for `write_results`: the box last attached to the track, its existence as confidence.
+    """Tracks as rows for `write_results`: the box last attached, existence as confidence.
 
     The box of a track without a detection in this frame moves as its estimate moved since the last one.
 

@@ -1,4 +1,4 @@
-"""What a tracker reported, with what the detections know and a state does not: boxes, sizes, classes."""
+"""What a tracker reported, with what only detections know: boxes, sizes, classes."""
 
 from collections.abc import Sequence
 

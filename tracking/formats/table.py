@@ -1,4 +1,4 @@
-"""Comma-separated tables with a header and a time in each row: the machinery of `tracking.formats.csv`.
+"""Comma-separated tables with a header and a time in each row, for `tracking.formats.csv`.
 
 Source: RFC 4180 for the commas and quotes.
 """
@@ -36,7 +36,7 @@ class Columns:
 
 
 class Layout(NamedTuple):
-    """Where the columns are in the rows of a file; score and id None when there is no such column."""
+    """Where the columns are in the rows of a file; score and id None: there is none."""
 
     columns: Columns
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ def find(header: Row, columns: Columns) -> Layout:
 
 
 def read_table(path, rows: Iterator[Row], layout: Layout, scan_period: float | None = None) -> Detections:
-    """The detections in the rows below the header; the arguments are those of `csv.read_detections`."""
+    """The detections in the rows below the header; arguments as of `csv.read_detections`."""
     columns = layout.columns
     used = [*layout.coordinates, *(i for i in (layout.score, layout.id) if i is not None)]
     line, time, filled = array("q"), array("d"), array("b")
@@ -117,7 +117,7 @@ def written(column: np.ndarray) -> list[str]:
 
 
 def write_table(path, header: list[str], detections: Detections, columns: list[list[str]]) -> None:
-    """Write cells, columns of N in the order of `detections`, each row after the time of its scan.
+    """Write cells, columns of N in the order of `detections`, each after its scan's time.
 
     Raises:
         ValueError: names in the header that are equal, or that could not be read back.
