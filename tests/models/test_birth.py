@@ -42,7 +42,7 @@ def test_bad_rates_from_functions_are_caught(bad):
         UniformBirth(lambda t: bad),
         GaussianBirth(lambda t: [0.0, bad], np.zeros((2, 2)), np.eye(2)),
     ):
-        with pytest.raises(ValueError, match="rate.*at time 7"):
+        with pytest.raises(ValueError, match=r"rate.*at time 7"):
             birth.expected(7.0, 1.0)
 
 
@@ -128,12 +128,12 @@ def test_measurement_births_share_what_is_expected():
     [
         (lambda: GaussianBirth(0.0, np.zeros(2), np.eye(2)), "rate"),
         (lambda: GaussianBirth([0.1, -0.1], np.zeros((2, 2)), np.eye(2)), "rate"),
-        (lambda: GaussianBirth([0.1, 0.2, 0.3], np.zeros((2, 2)), np.eye(2)), ""),
+        (lambda: GaussianBirth([0.1, 0.2, 0.3], np.zeros((2, 2)), np.eye(2)), "rate|broadcast"),
         (lambda: GaussianBirth(0.1, [0.0, np.nan], np.eye(2)), "mean must be finite"),
         (lambda: GaussianBirth(0.1, np.zeros(2), np.eye(3)), "cov must have shape"),
         (lambda: GaussianBirth(0.1, np.zeros(2), -np.eye(2)), "positive definite"),
         (lambda: GaussianBirth(0.1, np.zeros(2), [[1, 2], [0, 1]]), "symmetric"),
-        (lambda: GaussianBirth(0.1, np.zeros((3, 2)), np.tile(np.eye(2), (2, 1, 1))), ""),
+        (lambda: GaussianBirth(0.1, np.zeros((3, 2)), np.tile(np.eye(2), (2, 1, 1))), "cov|broadcast"),
         (lambda: UniformBirth(0.0), "rate"),
         (lambda: UniformBirth(np.nan), "rate"),
         (lambda: UniformBirth(1.0, rest_std=0.0), "rest_std"),

@@ -16,6 +16,7 @@ from itertools import product
 
 import numpy as np
 from joint_gaussian import condition
+from scipy.linalg import expm
 
 
 @dataclass
@@ -78,6 +79,7 @@ class World:
     births:  per scan a list of (expected number or probability, mean, covariance) just before it.
     uniform: (expected births before each scan, volume, start), start(z) -> mean, cov of an object seen at z;
              Poisson form only.
+    occlusion: (hide, show) rates of objects that were detected, or labelled, to become hidden and visible.
     """
 
     time: Sequence[float]
@@ -88,10 +90,19 @@ class World:
     p_detect: Callable = lambda x: 0.9
     p_survive: Callable = lambda m, P, dt: 0.99**dt
     uniform: tuple | None = None
+    occlusion: tuple | None = None
     dts: np.ndarray = field(init=False)
 
     def __post_init__(self):
         self.dts = np.diff(self.time)
+
+    def aged(self, alive, m, P, dt):
+        """Weights (2,) of "alive and visible" and "alive and hidden" after a step that ends at N(m, P)."""
+        p = self.p_survive(m, P, dt)
+        if self.occlusion is None:
+            return p * alive
+        hide, show = self.occlusion
+        return p * alive @ expm(dt * np.array([[-hide, hide], [show, -show]]))
 
     def predicted(self, prior, first, seen):
         """Moments just before scan first + len(seen) of an object with a prior just before scan `first`."""
@@ -171,27 +182,26 @@ def _track(world, pattern):
     if world.uniform is not None:
         m, P = world.uniform[2](z)
         parts.append((world.unseen_uniform(first) / world.uniform[1] * world.p_detect(m), m, P))
-    alive = sum(w for w, _, _ in parts)
-    gone = world.clutter[first][pattern[first]]
+    total = sum(w for w, _, _ in parts)
     # The filters keep one Gaussian of a first detection: the mixture's moments.
-    m = sum(w * m for w, m, _ in parts) / alive
-    P = sum(w * (P + np.outer(mean - m, mean - m)) for w, mean, P in parts) / alive
+    m = sum(w * m for w, m, _ in parts) / total
+    P = sum(w * (P + np.outer(mean - m, mean - m)) for w, mean, P in parts) / total
     prior, seen = (m, P), [None]
+    alive, gone = np.array([total, 0.0]), world.clutter[first][pattern[first]]
     for k in range(first + 1, len(pattern)):
         m, P = world.predicted(prior, first, seen)
-        p = world.p_survive(m, P, world.dts[k - 1])
-        gone += alive * (1 - p)
-        alive *= p
+        before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1])
+        gone += before - alive.sum()
         if pattern[k] is None:
-            alive *= 1 - world.p_detect(m)
+            alive = alive * [1 - world.p_detect(m), 1]
             seen.append(None)
         else:
             z = world.z[k][pattern[k]]
-            alive *= world.p_detect(m) * np.exp(world.single.log_likelihood(m, P, z))
-            gone = 0.0
+            alive, gone = alive * [world.detected(m, P, z)[0], 0], 0.0
             seen.append(z)
     m, P = world.single.state(prior, world.dts[first : first + len(seen) - 1], seen)
-    return Track(alive + gone, alive / (alive + gone), m, P)
+    weight = alive.sum() + gone
+    return Track(weight, alive.sum() / weight, m, P)
 
 
 def labelled_posterior(world: World):
@@ -224,23 +234,22 @@ def labelled_posterior(world: World):
 def _lives(world, label, first, r, prior, states):
     """Every life of a label: what it is at the end (None: dead or never born), weight, measurements used."""
     out = [(None, 1 - r, frozenset())]
-    open_ = [((), r, frozenset())]  # alive just before scan `first`
+    open_ = [((), np.array([r, 0.0]), frozenset())]  # alive just before scan `first`
     for k in range(first, len(world.z)):
-        seen_now = []
-        for pattern, w, used in open_:
+        now = []
+        for pattern, alive, used in open_:
             seen = [None if j is None else world.z[first + s][j] for s, j in enumerate(pattern)]
             m, P = world.predicted(prior, first, seen)
             if k > first:
-                p = world.p_survive(m, P, world.dts[k - 1])
-                out.append((None, w * (1 - p), used))
-                w *= p
-            seen_now.append(((*pattern, None), w * (1 - world.p_detect(m)), used))
+                before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1])
+                out.append((None, before - alive.sum(), used))
+            now.append(((*pattern, None), alive * [1 - world.p_detect(m), 1], used))
             for j, z in enumerate(world.z[k]):
                 odds = world.detected(m, P, z)[0] / world.clutter[k][j]
-                seen_now.append(((*pattern, j), w * odds, used | {(k, j)}))
-        open_ = seen_now
-    for pattern, w, used in open_:
+                now.append(((*pattern, j), alive * [odds, 0], used | {(k, j)}))
+        open_ = now
+    for pattern, alive, used in open_:
         seen = [None if j is None else world.z[first + s][j] for s, j in enumerate(pattern)]
         states[label, pattern] = world.single.state(prior, world.dts[first : first + len(seen) - 1], seen)
-        out.append(((label, pattern), w, used))
+        out.append(((label, pattern), alive.sum(), used))
     return out

@@ -10,7 +10,7 @@ from enumeration import Extended, Linear, World, labelled_posterior
 from tracking.filters.estimate import marginal_existence
 from tracking.filters.glmb import GLMB, GLMBConfig
 from tracking.filters.lmb import LMB, LMBConfig
-from tracking.models import ConstantVelocity, GaussianBirth, PositionSensor, RangeBearing
+from tracking.models import ConstantVelocity, GaussianBirth, Occlusion, PositionSensor, RangeBearing
 
 EXACT = dict(gate=1e12, max_hypotheses=50_000, min_weight=0.0, min_existence=0.0)
 SPLITS = (-1.0, 0.0, 1e-13)  # one table for all labels; none but an exact split; one that forgives rounding
@@ -171,6 +171,17 @@ def test_range_and_bearing():
         assert_exact(tracker, *exact)
 
 
+def test_labels_that_hide():
+    world, ratios, (*models, initial) = line(8, (2, 1, 2), (0.0, 0.5, 2.0))
+    world.occlusion = (0.4, 0.9)
+    exact = labelled_posterior(world)
+    for split in SPLITS:
+        config = GLMBConfig(split=split, **EXACT)
+        tracker = GLMB(*models, config, initial=initial, occlusion=Occlusion(0.4, 0.9))
+        run(tracker, world, ratios)
+        assert_exact(tracker, *exact)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_one_scan_of_lmb_has_the_exact_marginals(seed):
     world, ratios, (*models, initial) = line(seed, (3,), (0.0,), initial=3)
@@ -192,15 +203,18 @@ def test_one_scan_of_lmb_has_the_exact_marginals(seed):
         assert sum(mine.values()) < 1e-9
 
 
+@pytest.mark.parametrize("occlusion", [None, (0.4, 0.9)])
 @pytest.mark.parametrize("seed", range(3))
-def test_lmb_is_exact_for_one_label_over_time(seed):
+def test_lmb_is_exact_for_one_label_over_time(seed, occlusion):
     world, ratios, (motion, sensor, birth, survival, initial) = line(
         seed, (2, 1, 3), (0.0, 1.0, 1.7), births=1, initial=1
     )
     world.births[1:] = [[], []]
+    world.occlusion = occlusion
     config = LMBConfig(gate=1e12, min_existence=0.0, min_weight=0.0, merge=0.0, max_components=1000)
     once = GaussianBirth(lambda t: 0.0, birth.mean, birth.cov)
-    tracker = LMB(motion, sensor, once, survival, config, initial=initial)
+    hides = None if occlusion is None else Occlusion(*occlusion)
+    tracker = LMB(motion, sensor, once, survival, config, initial=initial, occlusion=hides)
     run(tracker, world, ratios)
     states, weights = labelled_posterior(world)
     tracks = tracker.density.tracks

@@ -9,9 +9,11 @@ from enumeration import Extended, Linear, World, poisson_posterior
 
 from tracking.filters.estimate import expected_cardinality, local_weights, marginal_existence
 from tracking.filters.pmbm import PMBM, PMBMConfig
+from tracking.gaussian import moment_match
 from tracking.models import (
     ConstantVelocity,
     GaussianBirth,
+    Occlusion,
     PositionSensor,
     RangeBearing,
     Survival,
@@ -27,6 +29,7 @@ EXACT = dict(
     min_poisson=0.0,
     merge_poisson=0.0,
     max_poisson=100_000,
+    estimator="marginal",
     threshold=0.0,
 )
 SPLITS = (-1.0, 0.0, 1e-13)  # one table for all tracks; none but an exact split; one that forgives rounding
@@ -89,18 +92,26 @@ def assert_equal(density, tracks, world, exact, weights):
     for key, w in weights.items():
         assert found.get(key, 0.0) == pytest.approx(w, abs=1e-9)
 
+    probability = dict.fromkeys(exact, 0.0)  # of every pattern to be a track whose object exists
+    for key, w in weights.items():
+        for p in key:
+            probability[p] += w * exact[p].r
+    found = local_weights(mixture) * local.r
+    np.testing.assert_allclose(found, [probability[pattern[h]] for h in range(len(local))], **TOLERANCE)
     existence = np.zeros(len(density.label))
-    for i, label in enumerate(density.label):
-        mine = {p for h, p in pattern.items() if mixture.local_offset[i] <= h < mixture.local_offset[i + 1]}
-        w = {p: sum(v for key, v in weights.items() if p in key) * exact[p].r for p in mine}
-        existence[i] = sum(w.values())
-        mean = sum(w[p] * exact[p].m for p in mine) / existence[i]
-        cov = sum(w[p] * (exact[p].P + np.outer(exact[p].m - mean, exact[p].m - mean)) for p in mine)
+    for i, (k, j) in enumerate(started[label] for label in density.label):
+        mine = [p for p in exact if p[:k] == (None,) * k and p[k] == j]
+        existence[i] = sum(probability[p] for p in mine)
         if existence[i] > 1e-6:  # below, the quotient says nothing about the ninth digit
-            at = np.flatnonzero(tracks.label == label)[0]
-            np.testing.assert_allclose(tracks.mean[at], mean, **TOLERANCE)
-            np.testing.assert_allclose(tracks.cov[at], cov / existence[i], **TOLERANCE)
+            part = slice(mixture.local_offset[i], mixture.local_offset[i + 1])
+            moments = moment_match(found[part], local.m[part], local.P[part])
+            mean = sum(probability[p] * exact[p].m for p in mine) / existence[i]
+            spread = [exact[p].P + np.outer(exact[p].m - mean, exact[p].m - mean) for p in mine]
+            cov = sum(probability[p] * P for p, P in zip(mine, spread)) / existence[i]
+            np.testing.assert_allclose(moments[0], mean, **TOLERANCE)
+            np.testing.assert_allclose(moments[1], cov, **TOLERANCE)
     np.testing.assert_allclose(marginal_existence(density), existence, **TOLERANCE)
+    assert tracks.label.tolist() == density.label.tolist()
     np.testing.assert_allclose(tracks.existence, existence, **TOLERANCE)
 
     last = len(world.z) - 1
@@ -277,6 +288,25 @@ def test_uniform_births():
     )
     birth = UniformBirth(0.7, (1.2, 0.7), (0.3, -0.2), (-10, -10), (10, 10))
     assert_exact(world, (ConstantVelocity(2, q=0.4), sensor, birth, 0.9))
+
+
+def test_objects_that_hide():
+    rng = np.random.default_rng(30)
+    rate, mean, cov = random_births(rng, 1, 1)
+    time, counts = (0.0, 0.6, 1.5, 3.5), (2, 2, 1, 1)
+    F, Q = cv(1, 0.4)
+    world = World(
+        time,
+        [2 * rng.normal(size=(n, 1)) for n in counts],
+        [np.full(n, 0.05) for n in counts],
+        [[(rate[0] * dt, mean[0], cov[0])] for dt in [1.0, *np.diff(time)]],
+        Linear(F, Q, np.eye(1, 2), np.eye(1)),
+        lambda x: 0.95,
+        occlusion=(0.3, 0.8),
+    )
+    sensor = PositionSensor(1, std=1.0, p_detect=0.95, clutter_intensity=0.05)
+    models = (ConstantVelocity(1, q=0.4), sensor, GaussianBirth(rate, mean, cov), 0.99)
+    assert_exact(world, models, occlusion=Occlusion(0.3, 0.8))
 
 
 def test_local_weights_are_marginals_of_the_global_ones():

@@ -85,7 +85,7 @@ def weigh(cost, private, choice):
 @njit(cache=True)
 def distinct(rows):
     """Indices of the first occurrence of every distinct row (k, n), in order; a hash table, no sorting."""
-    k, n = rows.shape
+    k = len(rows)
     size = 1
     while size < 2 * k:
         size *= 2

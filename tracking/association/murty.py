@@ -37,7 +37,7 @@ def k_best(cost, k: int, private=None, base=None, max_gap: float = np.inf):
     if cost.ndim == 2:
         cost = cost[None]
         private = None if private is None else np.asarray(private, float)[None]
-    b, n, m = cost.shape
+    b, n, _ = cost.shape
     private = np.full((b, n, 0), np.inf) if private is None else np.asarray(private, float)
     base = np.zeros(b) if base is None else np.asarray(base, float)
     if private.shape[:2] != (b, n) or base.shape != (b,):
@@ -145,6 +145,8 @@ def ranked(cost, private, base, k, max_gap):
             slot_problem[slot], slot_row[slot] = p, row
             used += 1
             bound = base[p] + _cost_of(cost[p], private[p], row_col[slot])
+            if found > 0 and bound > total[0] + max_gap:
+                continue
             if len(heap) > 0 and heap[0][0] < bound:
                 heappush(heap, (bound, slot, -1))
                 continue

@@ -26,16 +26,17 @@ from scipy.special import gammaln, logsumexp, xlog1py, xlogy
 
 from tracking.checks import require_positive
 from tracking.filters import phd
-from tracking.filters.phd import PHDConfig, PHDDensity
+from tracking.filters.phd import GMPHDConfig, GMPHDDensity
 from tracking.filters.seeds import plant
 from tracking.filters.tracker import Models, Scan, Tracker
 
-NEGLIGIBLE = 1e-12  # probability beyond which the distribution of the number is cut off
+NEGLIGIBLE = 1e-12  # share of the largest probability from which a number of objects is considered
+TIE = 1e-9  # relative difference below which two weights count as equal
 
 
 @dataclass(frozen=True, kw_only=True)
-class CPHDConfig(PHDConfig):
-    """Settings of the GM-CPHD filter: those of `PHDConfig`, and of its cardinality distribution.
+class CPHDConfig(GMPHDConfig):
+    """Settings of the GM-CPHD filter: those of `GMPHDConfig`, and of its cardinality distribution.
 
     threshold:   weight above which components may be reported; the most probable number says how many.
     max_objects: largest number of objects that the distribution can hold.
@@ -53,7 +54,7 @@ class CPHDConfig(PHDConfig):
 class CPHDDensity:
     """phd: the intensity; cardinality: (n + 1,) probability of 0, 1, ..., n objects."""
 
-    phd: PHDDensity
+    phd: GMPHDDensity
     cardinality: np.ndarray
 
 
@@ -63,7 +64,7 @@ class CPHD(Tracker):
     Config = CPHDConfig
 
     def start(self, time):
-        density = PHDDensity.start(self.models, time)
+        density = GMPHDDensity.start(self.models, time)
         return CPHDDensity(density, born(np.ones(1), density.mass, self.config.max_objects))
 
     def predict(self, density, time, dt):
@@ -102,12 +103,16 @@ def heaviest(w: np.ndarray, number: int, threshold: float) -> np.ndarray:
 
     A component stands for as many objects as its rounded weight says, and for one if it weighs more than
     `threshold`; below, nothing is reported, as the number also counts objects that have not been located.
+    Where the number would cut through components of equal weight, none of them is reported: nothing but the
+    order of the measurements would tell them apart.
     """
     units = np.maximum(np.rint(w), w > threshold).astype(np.int64)
     parent = np.repeat(np.arange(len(w)), units)
     first = np.cumsum(units) - units
     left = w[parent] - (np.arange(len(parent)) - first[parent])
-    chosen = np.argsort(-left, kind="stable")[:number]
+    order = np.argsort(-left, kind="stable")
+    least = left[order[number]] if number < len(order) else 0.0
+    chosen = order[:number][left[order[:number]] > (1 + TIE) * least]
     return np.bincount(parent[chosen], minlength=len(w))
 
 

@@ -184,7 +184,7 @@ def update(density: GLMBDensity, scan: Scan, models: Models, config: GLMBConfig,
         local,
         density.label[new.track],
         new.mixture,
-        missed(density.unborn, scan.sensor, models.birth),
+        missed(density.unborn, scan.sensor, models),
         plant(scan, new.explained, models),
         density.next_label,
     )

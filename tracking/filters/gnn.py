@@ -120,7 +120,7 @@ def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -
     explained, free = np.zeros(len(scan.z)), r_new > 0
     explained[tracks.source[hit]], free[tracks.source[hit]] = tracks.r[hit], False
     keep, new = np.flatnonzero(tracks.r >= density.floor), np.flatnonzero(free)
-    poisson = missed(density.poisson, scan.sensor, models.birth)
+    poisson = missed(density.poisson, scan.sensor, models)
     return GNNDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
         tracks.take(keep).add(r_new[new], first.mean[new], first.cov[new], new),

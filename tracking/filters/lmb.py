@@ -122,7 +122,7 @@ def update(density: LMBDensity, scan: Scan, models: Models, config: LMBConfig) -
     )
     return LMBDensity(
         tracks,
-        missed(density.unborn, scan.sensor, models.birth),
+        missed(density.unborn, scan.sensor, models),
         plant(scan, explained, models),
         density.next_label + len(scan.z),
     )

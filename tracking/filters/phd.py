@@ -35,7 +35,7 @@ CLAIM = 0.1  # share of a reported component that must carry a label for the lab
 
 
 @dataclass(frozen=True, kw_only=True)
-class PHDConfig:
+class GMPHDConfig:
     """Settings of the GM-PHD filter.
 
     gate:           squared Mahalanobis distance beyond which a measurement does not update a component.
@@ -61,7 +61,7 @@ class PHDConfig:
 
 
 @dataclass(frozen=True)
-class PHDDensity:
+class GMPHDDensity:
     """An intensity, and whose component is whose.
 
     parts:      Gaussians of the intensity; their `r` are weights, which may exceed one.
@@ -80,7 +80,7 @@ class PHDDensity:
     next_label: int = 0
 
     @classmethod
-    def start(cls, models: Models, time: float) -> "PHDDensity":
+    def start(cls, models: Models, time: float) -> "GMPHDDensity":
         """The births of `models.initial`."""
         d = models.motion.dim
         none = cls(Locals.empty(d), 0.0, np.zeros(0, np.int64), np.zeros(0, np.bool_), Seeds.none(d))
@@ -96,7 +96,7 @@ class PHDDensity:
         """The uniform share alone."""
         return replace(Poisson.empty(self.parts.m.shape[1]), uniform=self.uniform)
 
-    def add(self, births: Poisson) -> "PHDDensity":
+    def add(self, births: Poisson) -> "GMPHDDensity":
         """The intensity with more objects, nobody's yet."""
         k = len(births.w)
         return replace(
@@ -108,13 +108,13 @@ class PHDDensity:
         )
 
 
-class PHD(Tracker):
+class GMPHD(Tracker):
     """Online GM-PHD tracker: no data association, at a cost that grows with the gated pairs alone."""
 
-    Config = PHDConfig
+    Config = GMPHDConfig
 
     def start(self, time):
-        return PHDDensity.start(self.models, time)
+        return GMPHDDensity.start(self.models, time)
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -126,18 +126,18 @@ class PHD(Tracker):
         return extract(density, time)
 
 
-def predict(density: PHDDensity, models: Models, time: float, dt: float) -> PHDDensity:
+def predict(density: GMPHDDensity, models: Models, time: float, dt: float) -> GMPHDDensity:
     """Survive, move, be born (Vo, Ma 2006, Proposition 1)."""
     return survived(density, models, dt).add(births(density, models, time, dt))
 
 
-def survived(density: PHDDensity, models: Models, dt: float) -> PHDDensity:
+def survived(density: GMPHDDensity, models: Models, dt: float) -> GMPHDDensity:
     """The intensity of the objects that are still there after `dt` seconds."""
     uniform = density.rest.predict(models, dt).uniform
     return replace(density, parts=density.parts.predict(models, dt), uniform=uniform)
 
 
-def births(density: PHDDensity, models: Models, time: float, dt: float) -> Poisson:
+def births(density: GMPHDDensity, models: Models, time: float, dt: float) -> Poisson:
     """The intensity of the objects born in the `dt` seconds up to `time`."""
     none = Poisson.empty(models.motion.dim)
     if isinstance(models.birth, MeasurementBirth):
@@ -145,7 +145,7 @@ def births(density: PHDDensity, models: Models, time: float, dt: float) -> Poiss
     return none.born(models.birth, time, dt)
 
 
-def update(density: PHDDensity, scan: Scan, models: Models, config: PHDConfig) -> PHDDensity:
+def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfig) -> GMPHDDensity:
     """Bayes' rule for one scan (Proposition 2), reduction, and labels."""
     found = detections(density, scan, models, config.gate)
     after = posterior(density, found, 1 / (1 + found.total), 1.0)
@@ -155,7 +155,7 @@ def update(density: PHDDensity, scan: Scan, models: Models, config: PHDConfig) -
     return named(after, merged, copies, plant(scan, found.explained, models))
 
 
-def extract(density: PHDDensity, time: float) -> Tracks:
+def extract(density: GMPHDDensity, time: float) -> Tracks:
     """The reported components; their existence probability is their weight, at most 1."""
     told = density.parts.take(density.reported)
     return Tracks(time, density.label[density.reported], told.m, told.P, np.minimum(told.r, 1.0), told.source)
@@ -183,7 +183,7 @@ class Detections(NamedTuple):
         return self.total / (1 + self.total)
 
 
-def detections(density: PHDDensity, scan: Scan, models: Models, threshold: float) -> Detections:
+def detections(density: GMPHDDensity, scan: Scan, models: Models, threshold: float) -> Detections:
     """Gate a scan against an intensity; `threshold` is a squared Mahalanobis distance."""
     out = outcomes(density.parts, scan, models.linearisation, threshold)
     row, col, log_clutter = out.pairs.row, out.pairs.col, np.log(scan.clutter)
@@ -193,11 +193,11 @@ def detections(density: PHDDensity, scan: Scan, models: Models, threshold: float
     first = detect_first(density.rest, scan, models, threshold)
     first_ratio = np.exp(np.minimum(first.log_e - log_clutter, MAX_LOG_RATIO))
     total = first_ratio + np.bincount(col, ratio, minlength=len(scan.z))
-    rest = missed(density.rest, scan.sensor, models.birth)
+    rest = missed(density.rest, scan.sensor, models)
     return Detections(out, ratio, first, first_ratio, total, rest.uniform)
 
 
-def posterior(density: PHDDensity, found: Detections, factor, missed_factor: float) -> PHDDensity:
+def posterior(density: GMPHDDensity, found: Detections, factor, missed_factor: float) -> GMPHDDensity:
     """The intensity after a scan: missed components, detected ones, and new ones out of the uniform share.
 
     Args:
@@ -243,17 +243,16 @@ class Merged(NamedTuple):
     claim_weight: np.ndarray
 
 
-def merge(density: PHDDensity, config: PHDConfig) -> Merged:
+def merge(density: GMPHDDensity, config: GMPHDConfig) -> Merged:
     """Prune, merge near components, keep the heaviest (Vo, Ma 2006, Table II)."""
     limit = int(max(config.max_components, config.per_object * density.mass))
-    weight = density.parts.r
-    order = np.argsort(-weight, kind="stable")
-    order = order[: np.count_nonzero((weight >= config.min_weight) & (weight > 0))]
+    keep = np.flatnonzero((density.parts.r >= config.min_weight) & (density.parts.r > 0))
+    order = keep[_by_weight(density.parts.r[keep], density.parts.m[keep])]
     old, label = density.parts.take(order), density.label[order]
     P_inv = np.linalg.inv(old.P)
     w, m, P, group = merge_near(old.r, old.m, old.P, P_inv, np.arange(len(old)), float(config.merge))
 
-    heaviest = np.argsort(-w, kind="stable")[:limit]
+    heaviest = _by_weight(w, m)[:limit]
     member = np.unique(group, return_index=True)[1]  # its heaviest
     visible = np.bincount(group, old.r * old.visible, minlength=len(w)) / w
     parts = Locals(w, m, P, old.source[member], np.minimum(visible, 1.0)).take(heaviest)
@@ -268,7 +267,12 @@ def merge(density: PHDDensity, config: PHDConfig) -> Merged:
     return Merged(parts, claim[order] // base, claim[order] % base - 1, claimed[order])
 
 
-def named(density: PHDDensity, merged: Merged, copies: np.ndarray, seeds: Seeds) -> PHDDensity:
+def _by_weight(w, m):
+    """Indices by falling weight; equal weights by position, so that the order of the scan has no say."""
+    return np.lexsort((m[:, 0], -np.round(np.log(w), 9)))
+
+
+def named(density: GMPHDDensity, merged: Merged, copies: np.ndarray, seeds: Seeds) -> GMPHDDensity:
     """Merged components, each split into as many as are reported of it, all of them labelled apart.
 
     Args:

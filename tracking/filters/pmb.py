@@ -91,7 +91,7 @@ def update(density: PMBDensity, scan: Scan, models: Models, config: PMBConfig) -
         tracks, config.recycle, config.min_weight, config.merge, config.max_components
     )
     recycled = unlikely.component
-    poisson = missed(density.poisson, scan.sensor, models.birth)
+    poisson = missed(density.poisson, scan.sensor, models)
     poisson = poisson.add(unlikely.r[unlikely.track] * recycled.r, recycled.m, recycled.P)
     return PMBDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),

@@ -167,7 +167,7 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
 
     # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
     recycled = after(out, new.recycled, options.existence, 1, first.mean, first.cov)
-    poisson = missed(density.poisson, scan.sensor, models.birth)
+    poisson = missed(density.poisson, scan.sensor, models)
     poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P)
     return PMBMDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),

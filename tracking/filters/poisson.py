@@ -61,10 +61,9 @@ class Poisson:
         """Survivors after `dt` seconds; births are added by `born`."""
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
         uniform = self.uniform
-        if isinstance(models.birth, UniformBirth):
-            centre = models.birth.centre(models.motion.dim)
-            stays = models.birth.stay(dt) if models.survival.bounded else 1.0
-            uniform *= float(models.survival.lives(centre, dt)[0]) * stays
+        if models.box is not None:
+            stays = models.box.stay(dt) if models.survival.bounded else 1.0
+            uniform *= float(models.survival.lives(models.box.grid(models.motion.dim), dt).mean()) * stays
         return Poisson(self.w * models.survival(m, P, dt), m, P, uniform)
 
 
@@ -82,7 +81,7 @@ class FirstDetections(NamedTuple):
 
 def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float) -> FirstDetections:
     """Bernoulli densities that the measurements start (Garcia-Fernandez et al. 2018, eq. 19-23)."""
-    z, sensor, birth, linearisation = scan.z, scan.sensor, models.birth, models.linearisation
+    z, sensor, box, linearisation = scan.z, scan.sensor, models.box, models.linearisation
     n, d = len(z), poisson.m.shape[1]
     innovation = linearisation.innovate(poisson.m, poisson.P, sensor)
     pairs = gate(innovation, z, threshold, sensor.angles)
@@ -91,17 +90,17 @@ def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float)
         log_c = np.log(p_detect * poisson.w)[pairs.row] + log_likelihood(innovation, pairs.nu, pairs.row)
     mean = poisson.m[pairs.row] + np.einsum("nij,nj->ni", innovation.gain[pairs.row], pairs.nu)
     cov, col = innovation.P_post[pairs.row], pairs.col
-    if poisson.uniform > 0 and isinstance(birth, UniformBirth) and n > 0:
-        start, start_cov, log_density = birth.start(z, sensor, d)
-        dims = len(birth.lower)
+    if poisson.uniform > 0 and n > 0:
+        start, start_cov, log_density = box.start(z, sensor, d)
+        dims = len(box.lower)
         std = np.sqrt(np.diagonal(start_cov, axis1=1, axis2=2)[:, :dims])
         near = np.all(
-            (start[:, :dims] > np.subtract(birth.lower, 5 * std))
-            & (start[:, :dims] < np.add(birth.upper, 5 * std)),
+            (start[:, :dims] > np.subtract(box.lower, 5 * std))
+            & (start[:, :dims] < np.add(box.upper, 5 * std)),
             axis=1,
         )
         with np.errstate(divide="ignore"):
-            log_u = np.log(sensor.detection(start) * poisson.uniform / birth.volume) + log_density
+            log_u = np.log(sensor.detection(start) * poisson.uniform / box.volume) + log_density
         log_c = np.concatenate((log_c, log_u[near]))
         mean, cov = np.concatenate((mean, start[near])), np.concatenate((cov, start_cov[near]))
         col = np.concatenate((col, np.flatnonzero(near)))
@@ -122,11 +121,11 @@ def _matched(share, mean, cov, col, n):
     return m, symmetrise(P)
 
 
-def missed(poisson: Poisson, sensor, birth) -> Poisson:
+def missed(poisson: Poisson, sensor, models: Models) -> Poisson:
     """The intensity after a scan without a detection of its objects."""
     uniform = poisson.uniform
-    if isinstance(birth, UniformBirth):
-        uniform *= 1 - float(sensor.detection(birth.centre(poisson.m.shape[1]))[0])
+    if models.box is not None:
+        uniform *= 1 - float(sensor.detection(models.box.grid(poisson.m.shape[1])).mean())
     return replace(poisson, w=poisson.w * (1 - sensor.detection(poisson.m)), uniform=uniform)
 
 

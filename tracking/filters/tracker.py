@@ -7,6 +7,7 @@ import numpy as np
 
 from tracking.checks import as_measurements, require_positive
 from tracking.gaussian import EKF, Linearisation
+from tracking.models.birth import UniformBirth
 from tracking.models.motion import Motion
 from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import Sensor
@@ -33,6 +34,21 @@ class Models:
     linearisation: Linearisation
     occlusion: Occlusion | None
     initial: Any  # births before the first scan, `rate` read as expected objects
+
+    def __post_init__(self):
+        boxes = [b for b in (self.birth, self.initial) if isinstance(b, UniformBirth)]
+        if len(boxes) == 2 and not all(
+            np.array_equal(getattr(boxes[0], side), getattr(boxes[1], side)) for side in ("lower", "upper")
+        ):
+            raise ValueError(
+                "birth and initial must be uniform over the same box, got "
+                f"{boxes[0].lower} to {boxes[0].upper} and {boxes[1].lower} to {boxes[1].upper}"
+            )
+
+    @property
+    def box(self) -> UniformBirth | None:
+        """The birth model whose box the uniform share of undetected objects lies in, if there is one."""
+        return next((b for b in (self.birth, self.initial) if isinstance(b, UniformBirth)), None)
 
 
 class Tracker:

@@ -12,6 +12,8 @@ import numpy as np
 
 from tracking.checks import as_covariance, require_positive, require_probability
 
+GRID_POINTS = (64, 16, 6, 4)  # along each side of a box of 1, 2, 3, 4 dimensions
+
 
 class _Rate:
     """Shared by births: how many are expected, at any time."""
@@ -135,11 +137,16 @@ class UniformBirth(_FromMeasurement):
         """Volume of the box, m^dims."""
         return float(np.prod(np.subtract(self.upper, self.lower)))
 
-    def centre(self, dim: int) -> np.ndarray:
-        """A state (1, dim) in the middle of the box, where functions of the state are evaluated for it."""
-        x = np.zeros((1, dim))
-        x[0, len(self.lower) :] = self.rest_mean
-        x[0, : len(self.lower)] = np.add(self.lower, self.upper) / 2
+    def grid(self, dim: int) -> np.ndarray:
+        """States (n, dim) spread over the box, to average functions of the state over its objects."""
+        lower, upper = np.asarray(self.lower, float), np.asarray(self.upper, float)
+        steps = GRID_POINTS[min(len(lower), 4) - 1]
+        middles = (np.arange(steps) + 0.5) / steps
+        position = np.stack(np.meshgrid(*[middles] * len(lower), indexing="ij"), axis=-1).reshape(
+            -1, len(lower)
+        )
+        x = np.empty((len(position), dim))
+        x[:, : len(lower)], x[:, len(lower) :] = lower + position * (upper - lower), self.rest_mean
         return x
 
     def stay(self, dt: float) -> float:
