@@ -28,6 +28,11 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, rows: np.ndarray) -> "Tracks":
+        """Some of the tracks, in the order of `rows`."""
+        arrays = (self.label, self.mean, self.cov, self.existence, self.source)
+        return Tracks(self.time, *(array[rows] for array in arrays))
+
     @classmethod
     def empty(cls, time: float, dim: int) -> "Tracks":
         """No objects, in a state space of `dim` entries."""

@@ -60,7 +60,7 @@ def gospa_optimal(density, config, time: float) -> Tracks:
     existence = marginal_existence(density)
     tracks = _representatives(density, np.arange(len(existence)), existence, time)
     cost = np.minimum(expected_distance(tracks.cov, config.gospa_dims, p), c**p)
-    return _take(tracks, np.flatnonzero(existence * (c**p - cost) > c**p / 2))
+    return tracks.take(np.flatnonzero(existence * (c**p - cost) > c**p / 2))
 
 
 def expected_distance(P: np.ndarray, dims: int, p: float) -> np.ndarray:
@@ -193,14 +193,3 @@ def _representatives(density, tracks, existence, time):
     likeliest = np.lexsort((-local_weights(mixture) * local.r, owner))[mixture.local_offset[:-1]]
     chosen = local.take(np.where(in_best >= 0, in_best, likeliest)[tracks])
     return Tracks(time, density.label[tracks], chosen.m, chosen.P, existence[tracks], chosen.source)
-
-
-def _take(tracks: Tracks, rows) -> Tracks:
-    return Tracks(
-        tracks.time,
-        tracks.label[rows],
-        tracks.mean[rows],
-        tracks.cov[rows],
-        tracks.existence[rows],
-        tracks.source[rows],
-    )

@@ -12,7 +12,7 @@ Source: Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking a
 sections 6.2-6.3 (kinematic models) and 11.7 (coordinated turn).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -66,12 +66,13 @@ class ConstantVelocity(_Linear):
 
     Args:
         dims: number of position coordinates.
-        q:    noise strength. With `noise_model="white"` the spectral density of a white acceleration,
-              m^2/s^3; with "piecewise" the variance of an acceleration held over a step, m^2/s^4.
+        q:    noise strength, a number or one for each coordinate. With `noise_model="white"` the spectral
+              density of a white acceleration, m^2/s^3; with "piecewise" the variance of an acceleration held
+              over a step, m^2/s^4.
     """
 
     dims: int = 2
-    q: float = 1.0
+    q: float | Sequence[float] = 1.0
     noise_model: str = "white"
 
     def __post_init__(self):
@@ -89,8 +90,8 @@ class ConstantVelocity(_Linear):
         """Process noise Q (d, d)."""
         if self.noise_model == "piecewise":
             g = np.array([dt**2 / 2, dt])
-            return np.kron(self.q * np.outer(g, g), np.eye(self.dims))
-        return np.kron(self.q * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]), np.eye(self.dims))
+            return _per_axis(np.outer(g, g), self.q, self.dims)
+        return _per_axis(np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]), self.q, self.dims)
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ class ConstantAcceleration(_Linear):
 
     Args:
         dims: number of position coordinates.
-        q:    spectral density of a white jerk, m^2/s^5 ("white"), or variance of an acceleration
-              increment held over a step, m^2/s^4 ("piecewise").
+        q:    a number or one for each coordinate: spectral density of a white jerk, m^2/s^5 ("white"), or
+              variance of an acceleration increment held over a step, m^2/s^4 ("piecewise").
     """
 
     dims: int = 2
-    q: float = 1.0
+    q: float | Sequence[float] = 1.0
     noise_model: str = "white"
 
     def __post_init__(self):
@@ -132,15 +133,18 @@ class ConstantAcceleration(_Linear):
                     [dt**3 / 6, dt**2 / 2, dt],
                 ]
             )
-        return np.kron(self.q * Q, np.eye(self.dims))
+        return _per_axis(Q, self.q, self.dims)
 
 
 @dataclass(frozen=True)
 class RandomWalk(_Linear):
-    """A position that diffuses: x = position, `dims` entries; q is the variance per second, m^2/s."""
+    """A position that diffuses: x = position, `dims` entries; q is the variance per second, m^2/s.
+
+    q is a number, or one for each coordinate.
+    """
 
     dims: int = 2
-    q: float = 1.0
+    q: float | Sequence[float] = 1.0
 
     def __post_init__(self):
         _check_kinematic(self.dims, self.q, "white")
@@ -155,7 +159,7 @@ class RandomWalk(_Linear):
 
     def noise(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Process noise Q (d, d)."""
-        return self.q * dt * np.eye(self.dims)
+        return _per_axis(np.array([[dt]]), self.q, self.dims)
 
 
 @dataclass(frozen=True)
@@ -270,10 +274,17 @@ def central_differences(function: Callable, x: np.ndarray, difference: Callable 
     return np.stack(columns, axis=-1)
 
 
+def _per_axis(Q, q, dims):
+    """Noise of all coordinates from that of one with unit strength."""
+    return np.kron(Q, np.diag(np.broadcast_to(np.asarray(q, float), (dims,))))
+
+
 def _check_kinematic(dims, q, noise_model):
     if int(dims) != dims or dims < 1:
         raise ValueError(f"dims must be a whole number of position coordinates >= 1, got {dims}")
-    if not np.isfinite(q) or q < 0:
+    if not (np.all(np.isfinite(q)) and np.all(np.asarray(q) >= 0)):
         raise ValueError(f"q must be finite and >= 0, got {q}")
+    if np.shape(q) not in ((), (dims,)):
+        raise ValueError(f"q must be one number, or one for each of {dims} coordinates, got {q}")
     if noise_model not in ("white", "piecewise"):
         raise ValueError(f'noise_model must be "white" or "piecewise", got {noise_model!r}')

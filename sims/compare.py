@@ -1,0 +1,202 @@
+"""Compare trackers on a simulated scenario: `python -m sims.compare --help`.
+
+The table goes to standard output, progress to standard error. Exit status: 0 done, 1 failed on the way,
+2 bad input, 130 interrupted.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from threading import Timer
+
+from numba.core import event
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, warm_up
+from sims.scenarios import SCENARIOS, scenario
+from sims.table import document, show, wide_console
+from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
+from tracking.formats.files import atomic_write
+
+PROGRAM = "python -m sims.compare"
+SLOW = 2.0  # s of compilation after which a word about it is due
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    try:
+        args = parse(argv)
+        if args.list:
+            return list_names()
+        if args.recording:
+            from sims import recordings
+
+            return recordings.run(args)
+        return compare(args)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the table has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Run trackers on a scenario, write the JSON file and print the table."""
+    problem, seed, jobs = args.scenario, args.seed, args.jobs
+    settings = {name: settings_of(problem, name) for name in args.trackers}
+    with notice_of_compilation():
+        for name in settings:
+            warm_up(problem, name)
+    choice = None
+    if args.choose_threshold:
+        runs = args.choose_runs
+        with progress("thresholds", runs * len(settings)) as advance:
+            chosen = choose_thresholds(problem, settings, seed=seed, runs=runs, jobs=jobs, advance=advance)
+        settings = {name: with_threshold(name, settings[name], chosen[name]) for name in settings}
+        choice = {"seed": seed + OTHER_SEEDS, "runs": runs, "thresholds": chosen}
+    with progress(problem.name, args.runs * len(settings)) as advance:
+        scores = evaluate(problem, settings, seed=seed, runs=args.runs, jobs=jobs, advance=advance)
+    result = document(problem, scores, settings, seed, choice)
+    status = write_json(result, args.json) if args.json else 0
+    show(result, wide_console())
+    return status
+
+
+def list_names() -> int:
+    """Print the scenarios and trackers."""
+    out = wide_console()
+    for each in SCENARIOS.values():
+        out.print(f"{each.name:17} {each.about}")
+    out.print(f"trackers: {' '.join(TRACKERS)}")
+    return 0
+
+
+def write_json(result: dict, path: str) -> int:
+    """Write a result to a file, all of it or nothing; returns the exit status."""
+    try:
+        with atomic_write(path) as file:
+            json.dump(result, file, indent=2, allow_nan=False)
+            file.write("\n")
+    except OSError as error:
+        print(f"{PROGRAM}: cannot write {path}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked; anything wrong is one line on standard error and exit status 2."""
+    parser = _Parser(prog=PROGRAM, description="Compare multitarget trackers.", allow_abbrev=False)
+    add = parser.add_argument
+    add("--scenario", type=_scenario, default="crossing", metavar="NAME", help="default: crossing")
+    add(
+        "--trackers",
+        type=_tracker,
+        nargs="+",
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"of {' '.join(TRACKERS)}; the others are compared with the first; default: {' '.join(DEFAULT)}",
+    )
+    add("--runs", type=_positive, metavar="N", help="scenes; default: as the scenario says")
+    add("--seed", type=_natural, default=0, metavar="S", help="of the scenes; default: 0")
+    add("--jobs", type=_positive, default=1, metavar="J", help="processes; results do not depend on them")
+    add("--json", type=_output, metavar="FILE", help="write the results there too")
+    add(
+        "--choose-threshold",
+        action="store_true",
+        help="report objects from the existence probability on that is best on scenes of another seed",
+    )
+    add("--choose-runs", type=_positive, default=100, metavar="N", help="scenes to choose on; default: 100")
+    add("--list", action="store_true", help="list scenarios and trackers, and stop")
+    add(
+        "--recording",
+        nargs="+",
+        metavar=("FORMAT", "PATH"),
+        help="instead of a scenario: kitti, mot or csv, and its files",
+    )
+    add("--class", dest="object_class", default="Car", metavar="NAME", help="to track in a recording")
+    args = parser.parse_args(argv)
+    args.trackers = list(dict.fromkeys(args.trackers))
+    args.runs = args.runs or args.scenario.runs
+    if args.jobs > 1 and importlib.util.find_spec("joblib") is None:
+        parser.error("--jobs needs joblib: pip install joblib")
+    return args
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _scenario(text):
+    try:
+        return scenario(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _tracker(text):
+    if text not in TRACKERS:
+        raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(TRACKERS)}")
+    return text
+
+
+def _natural(text):
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
+    return int(text)
+
+
+def _positive(text):
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+def _output(text):
+    """A file that can be written, so that this is not found out after hours of computing."""
+    folder = os.path.dirname(os.path.realpath(text))
+    if os.path.lexists(text) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text} is not an ordinary file")
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written, {folder} is not a folder to write to")
+    return text
+
+
+@contextmanager
+def progress(what: str, total: int):
+    """A bar on standard error, if that is a terminal; gives the function that moves it on by one."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    err = Console(stderr=True)
+    # No refreshing thread: its time would count as that of the trackers.
+    with Progress(
+        *columns, console=err, auto_refresh=False, transient=True, disable=not err.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.update(task, advance=1, refresh=True)
+
+
+@contextmanager
+def notice_of_compilation():
+    """Say on standard error what takes so long, when numba has not compiled everything before."""
+    with event.install_recorder("numba:compile") as compiled:
+
+        def notice():
+            if compiled.buffer:
+                print("compiling the filters' inner loops (once, cached on disk)", file=sys.stderr)
+
+        timer = Timer(SLOW, notice)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
