@@ -59,8 +59,44 @@ TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for na
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")
 MIXTURES = ("pmbm", "glmb", "lmb", "pmb")  # have a choice of estimators
 
+_BIRTHS_ANYWHERE: dict[str, dict[str, Any]] = {
+    "pmbm": {"recycle": 0.1, "split": 0.01},
+    "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.01},
+    "lmb": {"estimator": "marginal", "association": "belief"},
+}
+_BIRTHPLACES: dict[str, dict[str, Any]] = {"glmb": {"max_hypotheses": 100, "split": 0.01}}
+_WILLIAMS: dict[str, dict[str, Any]] = {
+    "pmbm": {"estimator": "best", "threshold": 0.4},  # those of the code shipped with the 2018 paper
+    "glmb": {"max_hypotheses": 100, "split": 0.03},
+    "pmb": {"estimator": "cardinality"},
+    "gnn": {"threshold": 0.4},
+}
+_RADAR_CLEAR: dict[str, dict[str, Any]] = {
+    "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
+}
+_RADAR_CLUTTERED: dict[str, dict[str, Any]] = {
+    "pmbm": {"max_hypotheses": 100},
+    "glmb": {"estimator": "marginal", "max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
+    "lmb": {"estimator": "marginal", "min_existence": 3e-3},
+    "pmb": {"recycle": 0.2, "merge": 4.0, "max_components": 5},
+}
+
 # scenario -> tracker -> settings
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {}
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    **dict.fromkeys(("crossing", "small", "dense", "large", "huge", "mega"), _BIRTHS_ANYWHERE),
+    **dict.fromkeys(("vo-linear", "vo-bearing"), _BIRTHPLACES),
+    **dict.fromkeys(("williams15", "williams15-fixed"), _WILLIAMS),
+    **dict.fromkeys(("radar-1", "radar-3"), _RADAR_CLEAR),
+    **dict.fromkeys(("radar-2", "radar-4"), _RADAR_CLUTTERED),
+    "mt3-task2": {
+        "pmbm": {"gate": 12.0, "max_hypotheses": 100, "recycle": 0.1, "split": 0.01, "estimator": "best"},
+        "glmb": {"gate": 12.0, "max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
+        "lmb": {"estimator": "marginal", "association": "belief", "min_existence": 0.01},
+        "pmb": {"recycle": 0.3, "merge": 4.0, "max_components": 5},
+        "phd": {"merge": 8.0},
+        "cphd": {"merge": 8.0},
+    },
+}
 
 
 def settings_of(scenario: Scenario, name: str) -> dict[str, Any]:
@@ -69,9 +105,13 @@ def settings_of(scenario: Scenario, name: str) -> dict[str, Any]:
 
 
 def with_threshold(name: str, settings: dict[str, Any], threshold: float) -> dict[str, Any]:
-    """The same settings, with objects reported from an existence probability of `threshold` on."""
-    estimator = {"estimator": "marginal"} if name in MIXTURES else {}
-    return settings | estimator | {"threshold": threshold}
+    """The same settings, with objects reported from an existence probability of `threshold` on.
+
+    Estimators without a threshold give way to "marginal".
+    """
+    if name in MIXTURES and settings.get("estimator") not in ("marginal", "best"):
+        settings = settings | {"estimator": "marginal"}
+    return settings | {"threshold": threshold}
 
 
 def expected_number(tracker) -> float | None:

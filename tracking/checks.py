@@ -30,7 +30,7 @@ def as_measurements(z, dim_z: int) -> np.ndarray:
         ValueError: wrong shape, or a NaN or infinite entry.
     """
     z = np.zeros((0, dim_z)) if z is None else np.array(z, dtype=float)  # a copy: inputs are never shared
-    if z.size == 0 and (z.ndim < 2 or z.shape[-1] in (0, dim_z)):
+    if z.shape in ((0,), (1, 0)):  # [] and [[]]
         return np.zeros((0, dim_z))
     if z.ndim == 1 and dim_z == 1:
         z = z[:, None]

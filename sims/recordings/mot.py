@@ -55,7 +55,7 @@ def models(width: float, height: float) -> dict:
     return {
         "motion": BoxMotion(q=(ACCELERATION, ACCELERATION / 4, GROWTH, GROWTH)),
         "sensor": PositionSensor(
-            dims=4, cov=_Noise(), p_detect=0.9, clutter_intensity=CLUTTER / np.prod(box["upper"])
+            dims=4, cov=_Noise(), p_detect=0.9, clutter_intensity=CLUTTER / float(np.prod(box["upper"]))
         ),
         "birth": UniformBirth(BIRTHS, rest_std=speed, **box),
         "survival": Survival(OUTLIVES, (0.0, 0.0), (width, height)),

@@ -93,7 +93,7 @@ def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -
         ratio = None if recording.clutter_ratio is None else recording.clutter_ratio[mine]
         start = time.process_time()
         found = online.step(z, now, clutter_ratio=ratio)
-        if sure is not None:
+        if sure is not None and seen.score is not None:
             found = sure.step(found, seen.score[mine], np.linalg.norm(z, axis=1))
         cpu.append(time.process_time() - start)
         tracks.append(found)

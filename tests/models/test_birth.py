@@ -99,8 +99,20 @@ def test_a_range_rate_refines_the_velocity():
 def test_the_box():
     birth = UniformBirth(1.0, rest_mean=(5.0, 6.0), lower=(-1.0, 0.0), upper=(3.0, 10.0))
     assert birth.volume == 40.0
-    np.testing.assert_array_equal(birth.centre(4), [[1, 5, 5, 6]])
-    np.testing.assert_array_equal(UniformBirth(1.0).centre(2), [[0.5, 0.5]])
+    x = birth.grid(4)
+    np.testing.assert_array_equal(x[:, 2:], np.tile([5.0, 6.0], (len(x), 1)))
+    assert ((x[:, :2] > (-1, 0)) & (x[:, :2] < (3, 10))).all()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4, 5])
+def test_the_grid_averages_over_the_box(dims):
+    lower, upper = -np.arange(1.0, dims + 1), np.full(dims, 2.0)
+    x = UniformBirth(1.0, lower=lower, upper=upper).grid(dims)
+    assert x.shape[1] == dims
+    assert len(x) <= 5000
+    np.testing.assert_allclose(x.mean(axis=0), (lower + upper) / 2, atol=1e-12)
+    np.testing.assert_allclose(x.var(axis=0), (upper - lower) ** 2 / 12, rtol=0.07)
+    assert len(np.unique(x, axis=0)) == len(x)
 
 
 @pytest.mark.parametrize(("std", "dt"), [(1.0, 1.0), ((3.0, 0.5), 2.0), (2.0, 0.0)])

@@ -20,6 +20,8 @@ LINEAR = [
     ConstantAcceleration(2, q=2.0),
     ConstantAcceleration(1, noise_model="piecewise"),
     RandomWalk(2, q=0.3),
+    ConstantVelocity(2, q=(0.3, 2.0)),
+    ConstantAcceleration(3, q=(0.3, 2.0, 0.0)),
 ]
 BENT = FunctionMotion(
     3,
@@ -122,6 +124,16 @@ def test_piecewise_noise_is_that_of_a_held_acceleration():
     )
 
 
+@pytest.mark.parametrize("kind", [RandomWalk, ConstantVelocity, ConstantAcceleration])
+@pytest.mark.parametrize("noise_model", ["white", "piecewise"])
+def test_each_axis_has_its_noise(kind, noise_model):
+    options = {} if kind is RandomWalk else {"noise_model": noise_model}
+    Q = kind(2, q=(0.3, 2.0), **options).noise(None, 1.7)
+    for axis, q in enumerate((0.3, 2.0)):
+        np.testing.assert_allclose(Q[axis::2, axis::2], kind(1, q=q, **options).noise(None, 1.7))
+    assert (Q[0::2, 1::2] == 0).all()
+
+
 @pytest.mark.parametrize("motion", ALL, ids=name)
 @pytest.mark.parametrize("dt", [0.0, 1e-6, 0.3, 1.0, 100.0])
 def test_noise_is_a_covariance(motion, dt):
@@ -178,6 +190,9 @@ def test_central_differences_scale_with_the_state():
         (lambda: ConstantVelocity(1.5), "dims"),
         (lambda: ConstantVelocity(2, q=-1), "q must"),
         (lambda: ConstantVelocity(2, q=np.nan), "q must"),
+        (lambda: ConstantVelocity(2, q=(1.0, -1.0)), "q must"),
+        (lambda: ConstantVelocity(2, q=(1.0, 1.0, 1.0)), "q must be one number, or one for each of 2"),
+        (lambda: RandomWalk(2, q=[[1.0, 1.0]]), "q must"),
         (lambda: ConstantVelocity(2, noise_model="pink"), "noise_model.*pink"),
         (lambda: ConstantAcceleration(-1), "dims"),
         (lambda: ConstantAcceleration(2, q=np.inf), "q must"),

@@ -279,12 +279,12 @@ def test_uniform_births():
         [np.full(n, 0.02) for n in counts],
         [[], [], []],
         Linear(F, Q, np.eye(2, 4), 0.5 * np.eye(2)),
-        lambda x: 0.8 - 0.01 * np.hypot(x[0], x[1]),
+        lambda x: 0.8 - 0.01 * x[0] + 0.005 * x[1],  # its mean over the box is that at the centre
         lambda m, P, dt: 0.9**dt,
         uniform=([0.7, 0.7 * 0.5, 0.7 * 1.5], 400.0, start),
     )
     sensor = PositionSensor(
-        std=sqrt(0.5), p_detect=lambda x: 0.8 - 0.01 * np.hypot(x[:, 0], x[:, 1]), clutter_intensity=0.02
+        std=sqrt(0.5), p_detect=lambda x: 0.8 - 0.01 * x[:, 0] + 0.005 * x[:, 1], clutter_intensity=0.02
     )
     birth = UniformBirth(0.7, (1.2, 0.7), (0.3, -0.2), (-10, -10), (10, 10))
     assert_exact(world, (ConstantVelocity(2, q=0.4), sensor, birth, 0.9))
@@ -314,7 +314,7 @@ def test_local_weights_are_marginals_of_the_global_ones():
     rate, mean, cov = random_births(rng, 2, 1)
     sensor = PositionSensor(1, std=1.0, p_detect=0.8, clutter_intensity=0.05)
     tracker = PMBM(
-        ConstantVelocity(1), sensor, GaussianBirth(rate, mean, cov), config=PMBMConfig(split=-1, **EXACT)
+        ConstantVelocity(1), sensor, GaussianBirth(rate, mean, cov), config=PMBMConfig(split=-1.0, **EXACT)
     )
     for k in range(3):
         tracker.step(rng.normal(size=(3, 1)), float(k))

@@ -41,18 +41,23 @@ def belief(offset, col, weight, m: int, tolerance: float = 1e-6, max_iterations:
 def _propagate(offset, col, weight, m, tolerance, max_iterations):
     n, e = len(offset) - 1, len(col)
     to_col, to_row = np.empty(e), np.ones(e)  # mu (row -> column) and nu (column -> row)
+    others = np.empty(e)
     for _ in range(max_iterations):
         received = np.ones(m)
         for i in range(n):
-            total = 1.0
+            # 1 + the sum over the other pairs, from both sides: a difference loses it beside a large term.
+            before = 1.0
             for k in range(offset[i], offset[i + 1]):
-                total += weight[k] * to_row[k]
-            for k in range(offset[i], offset[i + 1]):
-                to_col[k] = weight[k] / (total - weight[k] * to_row[k])
+                others[k] = before
+                before += weight[k] * to_row[k]
+            after = 0.0
+            for k in range(offset[i + 1] - 1, offset[i] - 1, -1):
+                to_col[k] = weight[k] / (others[k] + after)
+                after += weight[k] * to_row[k]
                 received[col[k]] += to_col[k]
         change = 0.0
         for k in range(e):
-            message = 1.0 / (received[col[k]] - to_col[k])
+            message = 1.0 / max(received[col[k]] - to_col[k], 1.0)
             change = max(change, abs(np.log(message / to_row[k])))
             to_row[k] = message
         if change < tolerance:

@@ -20,6 +20,8 @@ from tracking.filters.poisson import FirstDetections, merge_near
 from tracking.filters.tracker import Models, Scan
 from tracking.tracks import Tracks
 
+TINY = 1e-300  # keeps shares of nothing finite
+
 
 @dataclass(frozen=True)
 class Bernoullis:
@@ -62,7 +64,7 @@ class Bernoullis:
         """Survive and move for `dt` seconds."""
         moved = self.component.predict(models, dt)
         alive = np.bincount(self.track, moved.r, minlength=len(self))
-        weight = moved.r / np.maximum(alive, 1e-300)[self.track]
+        weight = moved.r / np.maximum(alive, TINY)[self.track]
         return replace(self, r=self.r * alive, component=replace(moved, r=weight))
 
 
@@ -95,12 +97,14 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
 
     # What remains of a missed track, then one component for each of its detections, then the new tracks.
     r_missed = p.none * tracks.r * (1 - p_detect) / (1 - tracks.r * p_detect)
-    share = p_missed / np.maximum(1 - p_detect, 1e-300)[track]
+    share = p_missed / np.maximum(1 - p_detect, TINY)[track]
     mean, cov = out.detected(np.arange(len(row)))
     r_new = p.unassigned * np.exp(first.log_e - log_rho)
     new = np.flatnonzero(r_new > 0)
     owner = np.concatenate((track, track[row], len(tracks) + np.arange(len(new))))
-    mass = np.concatenate((r_missed[track] * share, p.pair[edge_of] * part / weight[edge_of], r_new[new]))
+    mass = np.concatenate(
+        (r_missed[track] * share, p.pair[edge_of] * part / np.maximum(weight, TINY)[edge_of], r_new[new])
+    )
     component = Locals(
         mass,
         np.concatenate((tracks.component.m, mean, first.mean[new])),
@@ -117,7 +121,7 @@ def _gathered(owner, label, component: Locals) -> Bernoullis:
     order = np.argsort(owner, kind="stable")
     r = np.bincount(owner, component.r, minlength=len(label))
     offset = np.searchsorted(owner[order], np.arange(len(label) + 1))
-    weight = component.r / np.maximum(r, 1e-300)[owner]
+    weight = component.r / np.maximum(r, TINY)[owner]
     return Bernoullis(np.minimum(r, 1.0), label, offset, replace(component, r=weight).take(order))
 
 

@@ -24,7 +24,6 @@ import numpy as np
 from numba import njit
 from scipy.special import gammaln, logsumexp, xlog1py, xlogy
 
-from tracking.checks import require_positive
 from tracking.filters import phd
 from tracking.filters.phd import GMPHDConfig, GMPHDDensity
 from tracking.filters.seeds import plant
@@ -44,10 +43,6 @@ class CPHDConfig(GMPHDConfig):
 
     threshold: float = 0.3
     max_objects: int = 1000
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(max_objects=self.max_objects)
 
 
 @dataclass(frozen=True)

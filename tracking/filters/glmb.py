@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tracking.checks import require_probability
 from tracking.filters.births import bernoulli_births
 from tracking.filters.estimate import ESTIMATORS, estimate
 from tracking.filters.hypotheses import (
@@ -31,6 +30,7 @@ from tracking.filters.hypotheses import (
 from tracking.filters.local import Locals, after, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed
 from tracking.filters.seeds import Seeds, plant
+from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import UniformBirth
 
@@ -68,11 +68,7 @@ class GLMBConfig:
     gospa_dims: int = 2
 
     def __post_init__(self):
-        require_probability(
-            min_weight=self.min_weight, min_existence=self.min_existence, threshold=self.threshold
-        )
-        if self.estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {sorted(ESTIMATORS)}, got {self.estimator!r}")
+        check_settings(self, estimator=ESTIMATORS)
 
     @property
     def limits(self) -> Limits:

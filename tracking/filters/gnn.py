@@ -22,10 +22,10 @@ from heapq import heappop, heappush
 import numpy as np
 from numba import njit
 
-from tracking.checks import require_positive, require_probability
 from tracking.filters.local import Locals, Outcomes, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
 from tracking.filters.seeds import Seeds, plant
+from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import MeasurementBirth
 from tracking.tracks import Tracks
@@ -54,8 +54,7 @@ class GNNConfig:
     max_poisson: int = 1000
 
     def __post_init__(self):
-        require_positive(gate=self.gate)
-        require_probability(threshold=self.threshold, delete=self.delete, give_up=self.give_up)
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tracking.checks import require_probability
 from tracking.filters import bernoulli
 from tracking.filters.bernoulli import Bernoullis
 from tracking.filters.births import bernoulli_births
 from tracking.filters.poisson import Poisson, detect_first, missed
 from tracking.filters.seeds import Seeds, plant
+from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import UniformBirth
 
@@ -49,15 +49,9 @@ class LMBConfig:
     gospa_dims: int = 2
 
     def __post_init__(self):
-        require_probability(
-            min_existence=self.min_existence, min_weight=self.min_weight, threshold=self.threshold
+        check_settings(
+            self, association=("belief", "exhaustive"), estimator=("cardinality", "gospa", "marginal")
         )
-        if self.association not in ("exhaustive", "belief"):
-            raise ValueError(f'association must be "exhaustive" or "belief", got {self.association!r}')
-        if self.estimator not in ("cardinality", "marginal", "gospa"):
-            raise ValueError(
-                f'estimator must be "cardinality", "marginal" or "gospa", got {self.estimator!r}'
-            )
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from tracking.checks import require_positive, require_probability
 from tracking.filters.local import Locals, Outcomes, outcomes
 from tracking.filters.poisson import FirstDetections, Poisson, detect_first, merge_near, missed
 from tracking.filters.seeds import Seeds, plant
+from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import MeasurementBirth
 from tracking.tracks import Tracks
@@ -54,10 +54,7 @@ class GMPHDConfig:
     threshold: float = 0.5
 
     def __post_init__(self):
-        require_positive(gate=self.gate, max_components=self.max_components, per_object=self.per_object)
-        require_probability(min_weight=self.min_weight, threshold=self.threshold)
-        if not self.merge >= 0:
-            raise ValueError(f"merge must be >= 0, got {self.merge}")
+        check_settings(self)
 
 
 @dataclass(frozen=True)

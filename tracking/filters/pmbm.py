@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tracking.checks import require_probability
 from tracking.filters.estimate import ESTIMATORS, estimate
 from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, relabel
 from tracking.filters.local import Locals, after, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
 from tracking.filters.seeds import Seeds, plant
+from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import MeasurementBirth
 
@@ -69,16 +69,7 @@ class PMBMConfig:
     gospa_dims: int = 2
 
     def __post_init__(self):
-        require_probability(
-            min_weight=self.min_weight,
-            min_existence=self.min_existence,
-            recycle=self.recycle,
-            threshold=self.threshold,
-        )
-        if self.estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {sorted(ESTIMATORS)}, got {self.estimator!r}")
-        if self.max_hypotheses < 1:
-            raise ValueError(f"max_hypotheses must be at least 1, got {self.max_hypotheses}")
+        check_settings(self, estimator=ESTIMATORS)
 
     @property
     def limits(self) -> Limits:

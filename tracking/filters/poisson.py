@@ -54,7 +54,7 @@ class Poisson:
         if isinstance(birth, GaussianBirth):
             return self.add(birth.expected(time, dt), birth.mean, birth.cov)
         if isinstance(birth, UniformBirth):
-            return replace(self, uniform=self.uniform + float(birth.expected(time, dt)))
+            return replace(self, uniform=self.uniform + birth.expected(time, dt))
         return self  # a MeasurementBirth adds its Gaussians after each scan
 
     def predict(self, models: Models, dt: float) -> "Poisson":
@@ -90,7 +90,7 @@ def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float)
         log_c = np.log(p_detect * poisson.w)[pairs.row] + log_likelihood(innovation, pairs.nu, pairs.row)
     mean = poisson.m[pairs.row] + np.einsum("nij,nj->ni", innovation.gain[pairs.row], pairs.nu)
     cov, col = innovation.P_post[pairs.row], pairs.col
-    if poisson.uniform > 0 and n > 0:
+    if box is not None and poisson.uniform > 0 and n > 0:
         start, start_cov, log_density = box.start(z, sensor, d)
         dims = len(box.lower)
         std = np.sqrt(np.diagonal(start_cov, axis1=1, axis2=2)[:, :dims])

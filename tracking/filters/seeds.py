@@ -32,7 +32,7 @@ class Seeds(NamedTuple):
     def births(self, models: Models, time: float, dt: float):
         """Expected objects (m,), means (m, d) and covariances (m, d, d) of births up to `time`."""
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
-        return models.birth.share(self.explained, float(models.birth.expected(time, dt))), m, P
+        return models.birth.share(self.explained, models.birth.expected(time, dt)), m, P
 
 
 def plant(scan: Scan, explained: np.ndarray, models: Models) -> Seeds:

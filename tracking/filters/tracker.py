@@ -145,7 +145,7 @@ class Tracker:
 
 def elapsed(last: float | None, time: float) -> float | None:
     """Seconds since the last scan, None at the first."""
-    if not np.ndim(time) == 0 or not np.isfinite(time):
+    if isinstance(time, str) or np.ndim(time) or time is None or not np.isfinite(time):
         raise ValueError(f"time must be one finite number of seconds, got {time!r}")
     if last is not None and time < last:
         raise ValueError(

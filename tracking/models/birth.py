@@ -15,19 +15,16 @@ from tracking.checks import as_covariance, require_positive, require_probability
 GRID_POINTS = (64, 16, 6, 4)  # along each side of a box of 1, 2, 3, 4 dimensions
 
 
-class _Rate:
-    """Shared by births: how many are expected, at any time."""
-
-    def expected(self, time: float, dt: float):
-        """Expected births in the `dt` seconds up to `time`."""
-        rate = self.rate(time) if callable(self.rate) else self.rate
-        if callable(self.rate) and not (np.all(np.isfinite(rate)) and np.all(np.asarray(rate) >= 0)):
-            raise ValueError(f"rate must be finite and >= 0, got {rate} at time {time}")
-        return np.asarray(rate, float) * dt
+def _expected(rate, time: float, dt: float) -> np.ndarray:
+    """Expected births in the `dt` seconds up to `time`; `rate` per second, or a function of time."""
+    value = np.asarray(rate(time) if callable(rate) else rate, float)
+    if not (np.isfinite(value).all() and (value >= 0).all()):
+        raise ValueError(f"rate must be finite and >= 0, got {value} at time {time}")
+    return value * dt
 
 
 @dataclass(frozen=True)
-class GaussianBirth(_Rate):
+class GaussianBirth:
     """A Gaussian mixture of births.
 
     Args:
@@ -56,11 +53,11 @@ class GaussianBirth(_Rate):
 
     def expected(self, time: float, dt: float) -> np.ndarray:
         """Expected births (b,) of each component in the `dt` seconds up to `time`."""
-        return np.broadcast_to(super().expected(time, dt), (len(self.mean),))
+        return np.broadcast_to(_expected(self.rate, time, dt), (len(self.mean),))
 
 
 @dataclass(frozen=True)
-class _FromMeasurement(_Rate):
+class _FromMeasurement:
     """Shared by births that start at a measurement: position from it, the rest from a prior.
 
     Args:
@@ -78,6 +75,10 @@ class _FromMeasurement(_Rate):
         require_positive(rest_std=self.rest_std)
         if not callable(self.rate):
             require_positive(rate=self.rate)
+
+    def expected(self, time: float, dt: float) -> float:
+        """Expected births in the `dt` seconds up to `time`."""
+        return float(_expected(self.rate, time, dt))
 
     def start(self, z: np.ndarray, sensor, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gaussians of objects first seen at measurements z.

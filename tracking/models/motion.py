@@ -12,6 +12,7 @@ Source: Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking a
 sections 6.2-6.3 (kinematic models) and 11.7 (coordinated turn).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -46,10 +47,14 @@ class Motion(Protocol):
         """Process noise covariance over `dt`: (d, d), or (n, d, d) when it depends on the state."""
 
 
-class _Linear:
+class _Linear(ABC):
     """Shared by motions whose transition is `matrix(dt)`, whatever the state."""
 
     linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def matrix(self, dt: float) -> np.ndarray:
+        """Transition matrix F (d, d)."""
 
     def transition(self, x: np.ndarray, dt: float) -> np.ndarray:
         """States F x, (n, d)."""

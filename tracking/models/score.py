@@ -32,9 +32,9 @@ class ScoreModel:
     def __post_init__(self):
         require_positive(slope=self.slope, bound=self.bound)
         neutral, ranges = np.atleast_1d(self.neutral), np.atleast_1d(self.ranges)
-        if neutral.shape != ranges.shape or (np.diff(ranges) <= 0).any():
+        if neutral.shape != ranges.shape or not (np.diff(ranges) > 0).all() or not np.isfinite(neutral).all():
             raise ValueError(
-                "neutral and ranges must have one length, and ranges must increase, "
+                "neutral and ranges must be finite and of one length, and ranges must increase, "
                 f"got {self.neutral} and {self.ranges}"
             )
 

@@ -12,7 +12,7 @@ model; Mahler, "Statistical Multisource-Multitarget Information Fusion", 2007, s
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -23,9 +23,46 @@ from tracking.models.motion import central_differences
 P_DETECT_MAX = 1 - 1e-9
 
 
+class Sensor(Protocol):
+    """What a filter needs of a sensor model; the ones here share most of it."""
+
+    @property
+    def dim_z(self) -> int:
+        """Length d_z of a measurement."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether `jacobian` is the whole story and the noise does not depend on the state."""
+
+    @property
+    def angles(self) -> tuple[int, ...]:
+        """Components of z that wrap at +-pi."""
+
+    def measure(self, x: np.ndarray) -> np.ndarray:
+        """Noise-free measurements (n, d_z) of states (n, d)."""
+
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
+        """Derivative of `measure`: (d_z, d) when linear, else (n, d_z, d)."""
+
+    def noise(self, x: np.ndarray) -> np.ndarray:
+        """Covariance R of the noise: (d_z, d_z), or (n, d_z, d_z)."""
+
+    def residual(self, z: np.ndarray, z_hat: np.ndarray) -> np.ndarray:
+        """z - z_hat with angles wrapped."""
+
+    def detection(self, x: np.ndarray) -> np.ndarray:
+        """Detection probability (n,) at states (n, d), below 1."""
+
+    def clutter(self, z: np.ndarray) -> np.ndarray:
+        """Clutter intensity (m,) at measurements (m, d_z), above 0."""
+
+    def locate(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position (m, dims), its covariance, and log |d position / d z| (m,) of measurements."""
+
+
 @dataclass(frozen=True)
-class Sensor:
-    """What every sensor shares: noise, detection probability, clutter.
+class _Shared:
+    """Noise, detection probability and clutter, shared by every sensor.
 
     Args:
         std:               standard deviation of the noise, a scalar or one per measurement component.
@@ -42,7 +79,10 @@ class Sensor:
     cov: np.ndarray | Callable | None = None
     p_detect: float | Callable = 0.9
     clutter_intensity: float | Callable = 1e-6
-    angles: ClassVar[tuple[int, ...]] = ()  # components of z that wrap at +-pi
+    angles: ClassVar[tuple[int, ...]] = ()
+    if TYPE_CHECKING:  # each child has one, as a constant, a property or a field
+        dim_z: ClassVar[int]
+        _R: ClassVar[np.ndarray]
 
     def __post_init__(self):
         if (self.std is None) == (self.cov is None):
@@ -86,13 +126,13 @@ class Sensor:
 
 
 @dataclass(frozen=True)
-class PositionSensor(Sensor):
+class PositionSensor(_Shared):
     """Measures the position itself: z = (p_1, ..., p_dims) + noise, m."""
 
     dims: int = 2
 
     @property
-    def dim_z(self) -> int:
+    def dim_z(self) -> int:  # type: ignore[override]
         return self.dims
 
     @property
@@ -114,7 +154,7 @@ class PositionSensor(Sensor):
 
 
 @dataclass(frozen=True)
-class RangeBearing(Sensor):
+class RangeBearing(_Shared):
     """Range and bearing from a fixed point in the plane: z = (r, theta) + noise, m and rad.
 
     Args:
@@ -187,7 +227,7 @@ class RangeBearingDoppler(RangeBearing):
 
 
 @dataclass(frozen=True)
-class FunctionSensor(Sensor):
+class FunctionSensor(_Shared):
     """A sensor from user functions, all batched over states (n, d).
 
     Args:
@@ -199,7 +239,7 @@ class FunctionSensor(Sensor):
         angles:      components of z that wrap at +-pi.
     """
 
-    dim_z: int
+    dim_z: int  # type: ignore[misc]
     measure_fn: Callable
     jacobian_fn: Callable | None = None
     locate_fn: Callable | None = None
