@@ -1,4 +1,4 @@
-"""Compare trackers on a simulated scenario: `python -m sims.compare --help`.
+"""Compare trackers on a simulated scenario or on recordings: `python -m sims.compare --help`.
 
 The table goes to standard output, progress to standard error. Exit status: 0 done, 1 failed on the way,
 2 bad input, 130 interrupted.
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
 
 from numba.core import event
@@ -18,12 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, warm_up
+from sims.recordings import run as recorded
 from sims.scenarios import SCENARIOS, scenario
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
 from tracking.formats.files import atomic_write
 
 PROGRAM = "python -m sims.compare"
+DEMONSTRATION = "crossing"
 SLOW = 2.0  # s of compilation after which a word about it is due
 
 
@@ -33,11 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(argv)
         if args.list:
             return list_names()
-        if args.recording:
-            from sims import recordings
-
-            return recordings.run(args)
-        return compare(args)
+        return compare_recordings(args) if args.recording else compare(args)
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
@@ -68,12 +67,33 @@ def compare(args: argparse.Namespace) -> int:
     return status
 
 
+def compare_recordings(args: argparse.Namespace) -> int:
+    """Run trackers on recordings, write the files asked for and print the table."""
+    try:
+        recordings = recorded.load(args)
+    except ValueError as error:
+        return _fail(2, str(error))
+    except OSError as error:
+        return _fail(2, f"{error.filename}: {error.strerror}")
+    module = recorded.FORMATS[args.recording[0]]
+    with notice_of_compilation():
+        for name in args.trackers:
+            recorded.warm_up(name, recordings[0])
+    with progress(args.recording[0], len(args.trackers) * len(recordings)) as advance:
+        found = recorded.evaluate(module, recordings, args.trackers, args.jobs, advance)
+    result = recorded.document(module, args, recordings, found)
+    status = write_json(result, args.json) if args.json else 0
+    if args.results:
+        recorded.write_results(module, found, Path(args.results))
+    recorded.show(result, wide_console())
+    return status
+
+
 def list_names() -> int:
     """Print the scenarios and trackers."""
-    out = wide_console()
     for each in SCENARIOS.values():
-        out.print(f"{each.name:17} {each.about}")
-    out.print(f"trackers: {' '.join(TRACKERS)}")
+        print(f"{each.name:17} {each.about}")
+    print(f"{'trackers':17} {' '.join(TRACKERS)}")
     return 0
 
 
@@ -84,16 +104,20 @@ def write_json(result: dict, path: str) -> int:
             json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")
     except OSError as error:
-        print(f"{PROGRAM}: cannot write {path}: {error.strerror}", file=sys.stderr)
-        return 1
+        return _fail(1, f"cannot write {path}: {error.strerror}")
     return 0
+
+
+def _fail(status, message):
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return status
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, checked; anything wrong is one line on standard error and exit status 2."""
     parser = _Parser(prog=PROGRAM, description="Compare multitarget trackers.", allow_abbrev=False)
     add = parser.add_argument
-    add("--scenario", type=_scenario, default="crossing", metavar="NAME", help="default: crossing")
+    add("--scenario", type=_scenario, metavar="NAME", help=f"see --list; default: {DEMONSTRATION}")
     add(
         "--trackers",
         type=_tracker,
@@ -113,18 +137,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--choose-runs", type=_positive, default=100, metavar="N", help="scenes to choose on; default: 100")
     add("--list", action="store_true", help="list scenarios and trackers, and stop")
-    add(
-        "--recording",
-        nargs="+",
-        metavar=("FORMAT", "PATH"),
-        help="instead of a scenario: kitti, mot or csv, and its files",
-    )
-    add("--class", dest="object_class", default="Car", metavar="NAME", help="to track in a recording")
+    recorded.add_options(parser)
     args = parser.parse_args(argv)
-    args.trackers = list(dict.fromkeys(args.trackers))
-    args.runs = args.runs or args.scenario.runs
+    if args.recording and (args.scenario or args.runs or args.choose_threshold):
+        parser.error("--recording goes without --scenario, --runs and --choose-threshold")
     if args.jobs > 1 and importlib.util.find_spec("joblib") is None:
         parser.error("--jobs needs joblib: pip install joblib")
+    args.trackers = list(dict.fromkeys(args.trackers))
+    args.scenario = args.scenario or SCENARIOS[DEMONSTRATION]
+    args.runs = args.runs or args.scenario.runs
     return args
 
 

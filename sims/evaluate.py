@@ -200,7 +200,7 @@ def warm_up(scenario: Scenario, name: str) -> None:
 
 
 def _each(function, calls, jobs, advance):
-    """Results of a function for each tuple of arguments, in their order."""
+    """Results of a function for each tuple of arguments, in their order, however many processes."""
     results: list[Any] = [None] * len(calls)
     for i, result in _in_any_order(function, calls, jobs):
         results[i] = result
@@ -210,7 +210,7 @@ def _each(function, calls, jobs, advance):
 
 def _in_any_order(function, calls, jobs) -> Iterator[tuple[int, Any]]:
     if jobs == 1:
-        yield from ((i, function(*call)) for i, call in enumerate(calls))
+        yield from (_numbered(function, i, call) for i, call in enumerate(calls))
         return
     from joblib import Parallel, delayed
 
@@ -219,4 +219,9 @@ def _in_any_order(function, calls, jobs) -> Iterator[tuple[int, Any]]:
 
 
 def _numbered(function, i, call):
-    return i, function(*call)
+    scenario, name, _, seed, run = call
+    try:
+        return i, function(*call)
+    except Exception as error:
+        error.add_note(f"{name} failed on run {run} of seed {seed} of {scenario.name}")
+        raise

@@ -50,7 +50,7 @@ def document(
         "trackers": {
             name: _summary(scenario, scores[name])
             | {
-                "ci95": interval(influence[name]),
+                "ci95": interval(influence[name]),  # of gospa
                 "difference": {"to": first, **difference(influence[name], influence[first])},
                 "settings": settings[name],
             }
@@ -174,7 +174,7 @@ def _footnote(result, pm):
 
 
 def _with_half(value, ends, pm):
-    return _number(value) if ends is None else f"{_number(value)} {pm} {_number((ends[1] - ends[0]) / 2, 2)}"
+    return _number(value) if ends is None else f"{_number(value)} {pm} {_number((ends[1] - ends[0]) / 2, 3)}"
 
 
 def _difference(found):
@@ -184,7 +184,7 @@ def _difference(found):
 
 
 def _signed(value):
-    text = _number(abs(value), 2)
+    text = _number(abs(value), 3)
     return text if float(text) == 0 else ("-" if value < 0 else "+") + text
 
 

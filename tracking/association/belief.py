@@ -9,7 +9,8 @@ propagation" (TAES 2014), eq. 17-21.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from tracking.compiled import compiled
 
 
 class Marginals(NamedTuple):
@@ -37,7 +38,7 @@ def belief(offset, col, weight, m: int, tolerance: float = 1e-6, max_iterations:
     )
 
 
-@njit(cache=True)
+@compiled
 def _propagate(offset, col, weight, m, tolerance, max_iterations):
     n, e = len(offset) - 1, len(col)
     to_col, to_row = np.empty(e), np.ones(e)  # mu (row -> column) and nu (column -> row)

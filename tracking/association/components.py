@@ -1,10 +1,11 @@
 """Connected components: which tracks and measurements have anything to do with each other."""
 
 import numpy as np
-from numba import njit
+
+from tracking.compiled import compiled
 
 
-@njit(cache=True)
+@compiled
 def connected(offset, col, m):
     """Components of the graph of n rows and m columns, the columns numbered after the rows.
 
@@ -33,14 +34,14 @@ def connected(offset, col, m):
     return order, starts
 
 
-@njit(cache=True)
+@compiled
 def join(parent, a, b):
     """Make one of the sets of a and b; its root is its smallest member."""
     a, b = root(parent, a), root(parent, b)
     parent[max(a, b)] = min(a, b)
 
 
-@njit(cache=True)
+@compiled
 def root(parent, v):
     """Root of the set of v; halves the path on the way."""
     while parent[v] != v:
@@ -49,7 +50,7 @@ def root(parent, v):
     return v
 
 
-@njit(cache=True)
+@compiled
 def labels(parent):
     """Set number of every member, counted by smallest member, and the number of sets."""
     label = np.empty(len(parent), np.int64)

@@ -5,11 +5,11 @@ components are small or exactness matters.
 """
 
 import numpy as np
-from numba import njit
 
 from tracking.association.belief import Marginals
 from tracking.association.components import connected
 from tracking.association.murty import ranked
+from tracking.compiled import compiled
 
 
 def enumerate_best(offset, col, weight, m: int, k: int = 1000, max_gap: float = 20.0) -> Marginals:
@@ -25,7 +25,7 @@ def enumerate_best(offset, col, weight, m: int, k: int = 1000, max_gap: float = 
     )
 
 
-@njit(cache=True)
+@compiled
 def _enumerate(offset, col, weight, m, k, max_gap):
     n = len(offset) - 1
     pair, none, unassigned = np.zeros(len(col)), np.ones(n), np.ones(m)

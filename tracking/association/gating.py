@@ -7,7 +7,8 @@ window on that axis, so the cost grows with the number of pairs, not with tracks
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from tracking.compiled import compiled
 
 
 class Pairs(NamedTuple):
@@ -48,7 +49,7 @@ def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = 
     return Pairs(offset, np.repeat(np.arange(len(offset) - 1), np.diff(offset)), col, d2, nu)
 
 
-@njit(cache=True)
+@compiled
 def _scan(z_hat, S_inv, z, order, low, high, threshold, wraps):
     n, d = z_hat.shape
     offset = np.zeros(n + 1, np.int64)
@@ -83,7 +84,7 @@ def _scan(z_hat, S_inv, z, order, low, high, threshold, wraps):
     return offset, col[:e], d2[:e], nu[:e]
 
 
-@njit(cache=True)
+@compiled
 def _longer(a):
     longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
     longer[: a.shape[0]] = a

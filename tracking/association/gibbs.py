@@ -8,7 +8,8 @@ Source: Vo, Vo, Hoang, "An efficient implementation of the generalized labeled m
 """
 
 import numpy as np
-from numba import njit
+
+from tracking.compiled import compiled
 
 
 def gibbs(cost, sweeps: int, private, rng: np.random.Generator):
@@ -37,7 +38,7 @@ def gibbs(cost, sweeps: int, private, rng: np.random.Generator):
     return total[order], choice[order]
 
 
-@njit(cache=True)
+@compiled
 def chain(cost, private, sweeps, rng):
     """All visited associations (sweeps + 1, n) of a chain, the start first."""
     n, m = cost.shape
@@ -72,7 +73,7 @@ def chain(cost, private, sweeps, rng):
     return visited
 
 
-@njit(cache=True)
+@compiled
 def weigh(cost, private, choice):
     """Cost of one joint association (n,)."""
     total = 0.0
@@ -82,7 +83,7 @@ def weigh(cost, private, choice):
     return total
 
 
-@njit(cache=True)
+@compiled
 def distinct(rows):
     """Indices of the first occurrence of every distinct row (k, n), in order; a hash table, no sorting."""
     k = len(rows)
@@ -103,7 +104,7 @@ def distinct(rows):
     return first[:found]
 
 
-@njit(cache=True)
+@compiled
 def _hash(row):
     h = np.uint64(14695981039346656037)  # FNV-1a over whole entries
     for i in range(len(row)):
@@ -111,7 +112,7 @@ def _hash(row):
     return np.int64((h ^ (h >> np.uint64(32))) & np.uint64(0x7FFFFFFF))
 
 
-@njit(cache=True)
+@compiled
 def _same(a, b):
     for i in range(len(a)):
         if a[i] != b[i]:

@@ -14,7 +14,8 @@ the children, so that each costs one augmentation, and solved only when its lowe
 from heapq import heappop, heappush
 
 import numpy as np
-from numba import njit
+
+from tracking.compiled import compiled
 
 
 def k_best(cost, k: int, private=None, base=None, max_gap: float = np.inf):
@@ -56,7 +57,7 @@ def k_best(cost, k: int, private=None, base=None, max_gap: float = np.inf):
     return ranked(np.ascontiguousarray(cost), np.ascontiguousarray(private), base, int(k), float(max_gap))
 
 
-@njit(cache=True)
+@compiled
 def ranked(cost, private, base, k, max_gap):
     """`k_best` without checks, for callers in compiled code."""
     b, n, m = cost.shape
@@ -173,7 +174,7 @@ def ranked(cost, private, base, k, max_gap):
     return total[:found], problem[:found], choice[:found]
 
 
-@njit(cache=True)
+@compiled
 def _augment(cost, private, start, first, target, row_col, col_row, u, v, forbidden, dist, pred, done):
     """Assign row `start` by one shortest augmenting path (Dijkstra on reduced costs), and update the duals.
 
@@ -246,7 +247,7 @@ def _augment(cost, private, start, first, target, row_col, col_row, u, v, forbid
         c = previous
 
 
-@njit(cache=True)
+@compiled
 def _cheapest(cost, private, row, v):
     """Least reduced cost of a row that has no dual yet, 0 when nothing is allowed."""
     m, q = cost.shape[1], private.shape[1]
@@ -258,7 +259,7 @@ def _cheapest(cost, private, row, v):
     return best if best < np.inf else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _second_best(cost, private, row, taken, u, v, blocked, forbidden, first):
     """Lower bound on what it costs a row to leave its column `taken`."""
     m, q = cost.shape[1], private.shape[1]
@@ -273,7 +274,7 @@ def _second_best(cost, private, row, taken, u, v, blocked, forbidden, first):
     return max(best - u[row], 0.0)
 
 
-@njit(cache=True)
+@compiled
 def _cost_of(cost, private, row_col):
     """Sum of the chosen costs, afresh: duals gather rounding errors, this does not."""
     m, q = cost.shape[1], private.shape[1]
@@ -284,7 +285,7 @@ def _cost_of(cost, private, row_col):
     return total
 
 
-@njit(cache=True)
+@compiled
 def _doubled(a):
     """An array with twice the rows, the first half kept, the rest zero."""
     bigger = np.zeros((2 * a.shape[0], *a.shape[1:]), a.dtype)

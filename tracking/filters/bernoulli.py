@@ -10,10 +10,10 @@ Sources: Reuter, Vo, Vo, Dietmayer (TSP 2014), eq. 27-33 (LMB); Williams (TAES 2
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from tracking.association.belief import belief
 from tracking.association.exhaustive import enumerate_best
+from tracking.compiled import compiled
 from tracking.filters.estimate import expected_distance, poisson_binomial
 from tracking.filters.local import Locals, outcomes
 from tracking.filters.poisson import FirstDetections, merge_near
@@ -149,7 +149,7 @@ def _take(tracks: Bernoullis, which: np.ndarray) -> Bernoullis:
     return Bernoullis(tracks.r[which], tracks.label[which], offset, tracks.component.take(mine))
 
 
-@njit(cache=True)
+@compiled
 def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components):
     n, d = len(offset) - 1, m.shape[1]
     out_offset = np.zeros(n + 1, np.int64)
@@ -158,7 +158,7 @@ def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components)
     count = 0
     for i in range(n):
         a, b = offset[i], offset[i + 1]
-        heavy = a + np.flatnonzero(w[a:b] >= min(min_weight, w[a:b].max()))
+        heavy = a + np.flatnonzero((w[a:b] >= min(min_weight, w[a:b].max())) & (w[a:b] > 0))
         inverse = np.zeros((len(heavy), d, d))
         if len(heavy) > 1 and merge < np.inf:
             for k in range(len(heavy)):

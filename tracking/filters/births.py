@@ -17,7 +17,7 @@ def bernoulli_births(seeds: Seeds, models: Models, time: float, dt: float):
     """
     birth = models.birth
     if isinstance(birth, GaussianBirth):
-        r, m, P = birth.expected(time, dt), birth.mean, birth.cov
+        r, m, P = birth.expected(time, models.birth_time(dt)), birth.mean, birth.cov
     elif isinstance(birth, MeasurementBirth):
         r, m, P = seeds.births(models, time, dt)
     else:

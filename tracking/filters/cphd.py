@@ -21,9 +21,9 @@ Upsilon^1, for Poisson clutter, whose rate cancels. Labels: `tracking.filters.ph
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.special import gammaln, logsumexp, xlog1py, xlogy
 
+from tracking.compiled import compiled
 from tracking.filters import phd
 from tracking.filters.phd import GMPHDConfig, GMPHDDensity
 from tracking.filters.seeds import plant
@@ -89,7 +89,7 @@ def update(density: CPHDDensity, scan: Scan, models: Models, config: CPHDConfig)
     after = phd.posterior(density.phd, found, factor, missed_factor)
     merged = phd.merge(after, config)
     copies = heaviest(merged.parts.r, int(np.argmax(cardinality)), config.threshold)
-    seeds = plant(scan, np.minimum(found.total * factor, 1.0), models)
+    seeds = plant(scan, np.minimum(found.total * factor, 1.0), models, density.phd.seeds)
     return CPHDDensity(phd.named(after, merged, copies, seeds), cardinality)
 
 
@@ -122,8 +122,9 @@ def thinned(p: np.ndarray, share: float) -> np.ndarray:
 
 def born(p: np.ndarray, mean: float, max_objects: int) -> np.ndarray:
     """Distribution of the number with a Poisson number of births, cut off where nothing is left of it."""
-    k = np.arange(int(mean + 10 * np.sqrt(mean) + 20))
-    p = np.convolve(p, np.exp(xlogy(k, mean) - mean - gammaln(k + 1)))[: max_objects + 1]
+    k = np.arange(min(int(mean + 10 * np.sqrt(mean) + 20), max_objects + 1))
+    log_births = xlogy(k, mean) - gammaln(k + 1)
+    p = np.convolve(p, np.exp(log_births - log_births.max()))[: max_objects + 1]
     p = p[: np.flatnonzero(p >= NEGLIGIBLE * p.max())[-1] + 1]
     return p / p.sum()
 
@@ -159,7 +160,7 @@ def scanned(p: np.ndarray, a: np.ndarray, mass: float, undetected: float):
     return after / after.sum(), factor, float(np.exp(logsumexp(log_c[1:] + log_e) - log_l))
 
 
-@njit(cache=True)
+@compiled
 def symmetric(log_a, log_c):
     """Elementary symmetric functions, and the derivatives of sum_j C_j e_j(a), in the log domain.
 
@@ -186,7 +187,7 @@ def symmetric(log_a, log_c):
     return e[m], slope
 
 
-@njit(cache=True)
+@compiled
 def _log_sum(x, y):
     """log(exp x + exp y)."""
     high, low = max(x, y), min(x, y)

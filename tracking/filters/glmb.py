@@ -33,6 +33,7 @@ from tracking.filters.seeds import Seeds, plant
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import UniformBirth
+from tracking.models.survival import Survival
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class GLMB(Tracker):
         none = GLMBDensity(
             Locals.empty(d), np.zeros(0, np.int64), empty_mixture(), Poisson.empty(d), Seeds.none(d)
         )
-        return born(none, replace(self.models, birth=self.models.initial), time, 1.0)
+        return born(none, replace(self.models, birth=self.models.initial, survival=Survival(1.0)), time, 1.0)
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -131,13 +132,13 @@ def predict(density: GLMBDensity, models: Models, time: float, dt: float) -> GLM
     moved = replace(
         density, local=density.local.predict(models, dt), unborn=density.unborn.predict(models, dt)
     )
-    return born(moved, models, time, dt)
+    return replace(born(moved, models, time, dt), seeds=density.seeds.left(dt))
 
 
 def born(density: GLMBDensity, models: Models, time: float, dt: float) -> GLMBDensity:
     """Add a label for every birth; a `UniformBirth` waits in `unborn` for its first detection."""
     if isinstance(models.birth, UniformBirth):
-        return replace(density, unborn=density.unborn.born(models.birth, time, dt))
+        return replace(density, unborn=density.unborn.born(models.birth, time, models.birth_time(dt)))
     r, m, P = bernoulli_births(density.seeds, models, time, dt)
     return _add_labels(density, density.local.add(r, m, P), len(r))
 
@@ -181,6 +182,6 @@ def update(density: GLMBDensity, scan: Scan, models: Models, config: GLMBConfig,
         density.label[new.track],
         new.mixture,
         missed(density.unborn, scan.sensor, models),
-        plant(scan, new.explained, models),
+        plant(scan, new.explained, models, density.seeds),
         density.next_label,
     )

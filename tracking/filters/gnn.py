@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import numpy as np
-from numba import njit
 
+from tracking.compiled import compiled
 from tracking.filters.local import Locals, Outcomes, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
-from tracking.filters.seeds import Seeds, plant
+from tracking.filters.seeds import Seeds, plant, predict_undetected
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
-from tracking.models.birth import MeasurementBirth
 from tracking.tracks import Tracks
 
 LOG_TINY = -700.0  # exp of its negative is still finite
@@ -99,10 +98,9 @@ class GNN(Tracker):
 
 def predict(density: GNNDensity, models: Models, time: float, dt: float) -> GNNDensity:
     """Survive, move, be born."""
-    poisson = density.poisson.predict(models, dt).born(models.birth, time, dt)
-    if isinstance(models.birth, MeasurementBirth):
-        poisson = poisson.add(*density.seeds.births(models, time, dt))
-    return replace(density, poisson=poisson, tracks=density.tracks.predict(models, dt))
+    poisson = predict_undetected(density.poisson, density.seeds, models, time, dt)
+    moved = density.tracks.predict(models, dt)
+    return replace(density, poisson=poisson, tracks=moved, seeds=density.seeds.left(dt))
 
 
 def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -> GNNDensity:
@@ -125,7 +123,7 @@ def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -
         tracks.take(keep).add(r_new[new], first.mean[new], first.cov[new], new),
         np.concatenate((density.label[keep], density.next_label + new)),
         np.concatenate((density.floor[keep], np.minimum(config.delete, config.give_up * r_new[new]))),
-        plant(scan, explained, models),
+        plant(scan, explained, models, density.seeds),
         density.next_label + len(scan.z),
     )
 
@@ -164,7 +162,7 @@ def _moved(out: Outcomes, ratio: np.ndarray, taken: np.ndarray) -> Locals:
     return Locals(r, m, P, source, visible)
 
 
-@njit(cache=True)
+@compiled
 def nearest(offset, row, col, gain, m):
     """Assignment of rows to columns, each used at most once, with the largest sum of gains.
 

@@ -18,11 +18,11 @@ Williams (TAES 2015), recycling in section V; clusters: Reid (TAC 1979), and Bea
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from tracking.association.components import connected, join, labels, root
 from tracking.association.gibbs import chain, distinct, weigh
 from tracking.association.murty import ranked
+from tracking.compiled import compiled
 
 
 class Mixture(NamedTuple):
@@ -161,7 +161,7 @@ def associate(mixture: Mixture, options: Options, limits: Limits, rng: np.random
     return Associated(Mixture(*out[:6]), *out[6:])
 
 
-@njit(cache=True)
+@compiled
 def _associate(mixture, options, limits, m, rng):
     n_pairs = len(options.pair_col)
     n_options = len(options.existence)
@@ -220,13 +220,13 @@ def _associate(mixture, options, limits, m, rng):
     )
 
 
-@njit(cache=True)
+@compiled
 def _edges(mixture, pair_offset):
     """Offsets of the gated pairs by cluster: local hypotheses are ordered by track, tracks by cluster."""
     return pair_offset[mixture.local_offset[mixture.track_offset]]
 
 
-@njit(cache=True)
+@compiled
 def _join(mixture, clusters, limits):
     """Product of the tables of some clusters: log weights (b,), local hypotheses (b, n), tracks (n,)."""
     log_w = np.zeros(1)
@@ -263,7 +263,7 @@ def _join(mixture, clusters, limits):
     return log_w, table, tracks
 
 
-@njit(cache=True)
+@compiled
 def _children(prior, locals_, columns, options, limits, rng):
     """Best children of all parents of a component: weights (b',), options (b', n + len(columns))."""
     b, n = locals_.shape
@@ -312,7 +312,7 @@ def _children(prior, locals_, columns, options, limits, rng):
     return w, table
 
 
-@njit(cache=True)
+@compiled
 def _ranked_apart(cost, private, base, k):
     """As `ranked`, but at most ceil(k * weight) children of each parent."""
     totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
@@ -329,7 +329,7 @@ def _ranked_apart(cost, private, base, k):
     return total[order], problem[order], choices[order]
 
 
-@njit(cache=True)
+@compiled
 def _sampled(cost, private, base, limits, gap, rng):
     """As `ranked`, but by a Gibbs chain for every parent, its length shared out by the root of the weight."""
     b, n, _ = cost.shape
@@ -352,7 +352,7 @@ def _sampled(cost, private, base, limits, gap, rng):
     return total[order], problem[order], choices[order]
 
 
-@njit(cache=True)
+@compiled
 def _drop_unlikely(table, existence, threshold):
     for r in range(table.shape[0]):
         for i in range(table.shape[1]):
@@ -361,7 +361,7 @@ def _drop_unlikely(table, existence, threshold):
                 table[r, i] = -1
 
 
-@njit(cache=True)
+@compiled
 def _survivors(w, table, existence, threshold, recycled, recycled_weight):
     """Columns of tracks worth keeping; the others leave their options and weights in `recycled`."""
     keep = np.zeros(table.shape[1], np.bool_)
@@ -381,7 +381,7 @@ def _survivors(w, table, existence, threshold, recycled, recycled_weight):
     return np.flatnonzero(keep)
 
 
-@njit(cache=True)
+@compiled
 def _merged(w, table):
     """Equal rows made one, their weights added; largest first."""
     first = distinct(table)
@@ -397,7 +397,7 @@ def _merged(w, table):
     return w, table
 
 
-@njit(cache=True)
+@compiled
 def _independent(w, table, tolerance):
     """Group number of each track: tracks in different groups are independent up to `tolerance`."""
     b, n = table.shape
@@ -437,7 +437,7 @@ def _independent(w, table, tolerance):
     return labels(parent)[0]
 
 
-@njit(cache=True)
+@compiled
 def _emit(w, table, source, local_slot, local_offset, log_w, entry, option, track):
     """Append one cluster; options become local hypotheses, numbered in order of first use."""
     for i in range(table.shape[1]):

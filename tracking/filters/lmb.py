@@ -18,6 +18,7 @@ from tracking.filters.seeds import Seeds, plant
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import UniformBirth
+from tracking.models.survival import Survival
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class LMB(Tracker):
     def start(self, time):
         d = self.models.motion.dim
         none = LMBDensity(Bernoullis.empty(d), Poisson.empty(d), Seeds.none(d))
-        return born(none, replace(self.models, birth=self.models.initial), time, 1.0)
+        return born(none, replace(self.models, birth=self.models.initial, survival=Survival(1.0)), time, 1.0)
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -95,13 +96,13 @@ def predict(density: LMBDensity, models: Models, time: float, dt: float) -> LMBD
     moved = replace(
         density, tracks=density.tracks.predict(models, dt), unborn=density.unborn.predict(models, dt)
     )
-    return born(moved, models, time, dt)
+    return replace(born(moved, models, time, dt), seeds=density.seeds.left(dt))
 
 
 def born(density: LMBDensity, models: Models, time: float, dt: float) -> LMBDensity:
     """Add a track for every birth; a `UniformBirth` waits in `unborn` for its first detection."""
     if isinstance(models.birth, UniformBirth):
-        return replace(density, unborn=density.unborn.born(models.birth, time, dt))
+        return replace(density, unborn=density.unborn.born(models.birth, time, models.birth_time(dt)))
     r, m, P = bernoulli_births(density.seeds, models, time, dt)
     tracks = density.tracks.add(r, density.next_label + np.arange(len(r)), m, P)
     return replace(density, tracks=tracks, next_label=density.next_label + len(r))
@@ -117,6 +118,6 @@ def update(density: LMBDensity, scan: Scan, models: Models, config: LMBConfig) -
     return LMBDensity(
         tracks,
         missed(density.unborn, scan.sensor, models),
-        plant(scan, explained, models),
+        plant(scan, explained, models, density.seeds),
         density.next_label + len(scan.z),
     )

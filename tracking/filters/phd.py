@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from tracking.compiled import compiled
 from tracking.filters.local import Locals, Outcomes, outcomes
 from tracking.filters.poisson import FirstDetections, Poisson, detect_first, merge_near, missed
 from tracking.filters.seeds import Seeds, plant
@@ -131,7 +131,8 @@ def predict(density: GMPHDDensity, models: Models, time: float, dt: float) -> GM
 def survived(density: GMPHDDensity, models: Models, dt: float) -> GMPHDDensity:
     """The intensity of the objects that are still there after `dt` seconds."""
     uniform = density.rest.predict(models, dt).uniform
-    return replace(density, parts=density.parts.predict(models, dt), uniform=uniform)
+    parts, seeds = density.parts.predict(models, dt), density.seeds.left(dt)
+    return replace(density, parts=parts, uniform=uniform, seeds=seeds)
 
 
 def births(density: GMPHDDensity, models: Models, time: float, dt: float) -> Poisson:
@@ -139,7 +140,7 @@ def births(density: GMPHDDensity, models: Models, time: float, dt: float) -> Poi
     none = Poisson.empty(models.motion.dim)
     if isinstance(models.birth, MeasurementBirth):
         return none.add(*density.seeds.births(models, time, dt))
-    return none.born(models.birth, time, dt)
+    return none.born(models.birth, time, models.birth_time(dt))
 
 
 def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfig) -> GMPHDDensity:
@@ -149,7 +150,7 @@ def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfi
     merged = merge(after, config)
     w = merged.parts.r
     copies = np.where(w > config.threshold, np.maximum(np.rint(w), 1), 0).astype(np.int64)
-    return named(after, merged, copies, plant(scan, found.explained, models))
+    return named(after, merged, copies, plant(scan, found.explained, models, density.seeds))
 
 
 def extract(density: GMPHDDensity, time: float) -> Tracks:
@@ -298,7 +299,7 @@ def named(density: GMPHDDensity, merged: Merged, copies: np.ndarray, seeds: Seed
     )
 
 
-@njit(cache=True)
+@compiled
 def _labels(claim_of, claim, number, strong, first, copies, n):
     """Labels (n,): a reported component has one to itself, the others whichever weighs most in them."""
     label = np.full(n, -1, np.int64)

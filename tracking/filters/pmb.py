@@ -15,9 +15,8 @@ from tracking.filters import bernoulli
 from tracking.filters.bernoulli import Bernoullis
 from tracking.filters.lmb import LMBConfig
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
-from tracking.filters.seeds import Seeds, plant
+from tracking.filters.seeds import Seeds, plant, predict_undetected
 from tracking.filters.tracker import Models, Scan, Tracker
-from tracking.models.birth import MeasurementBirth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +76,9 @@ class PMB(Tracker):
 
 def predict(density: PMBDensity, models: Models, time: float, dt: float) -> PMBDensity:
     """Survive, move, be born."""
-    poisson = density.poisson.predict(models, dt).born(models.birth, time, dt)
-    if isinstance(models.birth, MeasurementBirth):
-        poisson = poisson.add(*density.seeds.births(models, time, dt))
-    return replace(density, poisson=poisson, tracks=density.tracks.predict(models, dt))
+    poisson = predict_undetected(density.poisson, density.seeds, models, time, dt)
+    moved = density.tracks.predict(models, dt)
+    return replace(density, poisson=poisson, tracks=moved, seeds=density.seeds.left(dt))
 
 
 def update(density: PMBDensity, scan: Scan, models: Models, config: PMBConfig) -> PMBDensity:
@@ -96,6 +94,6 @@ def update(density: PMBDensity, scan: Scan, models: Models, config: PMBConfig) -
     return PMBDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
         tracks,
-        plant(scan, explained, models),
+        plant(scan, explained, models, density.seeds),
         density.next_label + len(scan.z),
     )

@@ -21,10 +21,9 @@ from tracking.filters.estimate import ESTIMATORS, estimate
 from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, relabel
 from tracking.filters.local import Locals, after, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
-from tracking.filters.seeds import Seeds, plant
+from tracking.filters.seeds import Seeds, plant, predict_undetected
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
-from tracking.models.birth import MeasurementBirth
 
 TINY = 1e-300  # keeps log(r p_D) finite where an object cannot be detected
 
@@ -126,10 +125,9 @@ class PMBM(Tracker):
 
 def predict(density: PMBMDensity, models: Models, time: float, dt: float) -> PMBMDensity:
     """Survive, move, be born (eq. 14-16). Association weights do not change."""
-    poisson = density.poisson.predict(models, dt).born(models.birth, time, dt)
-    if isinstance(models.birth, MeasurementBirth):
-        poisson = poisson.add(*density.seeds.births(models, time, dt))
-    return replace(density, poisson=poisson, local=density.local.predict(models, dt))
+    poisson = predict_undetected(density.poisson, density.seeds, models, time, dt)
+    moved = density.local.predict(models, dt)
+    return replace(density, poisson=poisson, local=moved, seeds=density.seeds.left(dt))
 
 
 def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig, rng) -> PMBMDensity:
@@ -165,6 +163,6 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
         after(out, new.option, options.existence, 1, first.mean, first.cov),
         relabel(density.label, new.track, density.next_label),
         new.mixture,
-        plant(scan, new.explained, models),
+        plant(scan, new.explained, models, density.seeds),
         density.next_label + len(scan.z),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from tracking.association.gating import gate
+from tracking.compiled import compiled
 from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import log_likelihood, symmetrise
 from tracking.models.birth import GaussianBirth, UniformBirth
@@ -152,7 +152,7 @@ def _merge(w, m, P, threshold):
     return merge_near(w, m, P, np.linalg.inv(P), np.argsort(-w, kind="stable"), threshold)[:3]
 
 
-@njit(cache=True)
+@compiled
 def merge_near(w, m, P, P_inv, order, threshold):
     """Greedy merging: the heaviest component takes in all within `threshold` of it, and so on.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tracking.filters.poisson import Poisson
 from tracking.filters.tracker import Models, Scan
 from tracking.models.birth import MeasurementBirth
 
@@ -32,13 +33,27 @@ class Seeds(NamedTuple):
     def births(self, models: Models, time: float, dt: float):
         """Expected objects (m,), means (m, d) and covariances (m, d, d) of births up to `time`."""
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
-        return models.birth.share(self.explained, models.birth.expected(time, dt)), m, P
+        return models.birth.share(self.explained, models.birth.expected(time, models.birth_time(dt))), m, P
+
+    def left(self, dt: float) -> "Seeds":
+        """What a step leaves of them: a second sensor at the same time finds them all."""
+        return self if dt == 0 else Seeds.none(self.m.shape[1])
 
 
-def plant(scan: Scan, explained: np.ndarray, models: Models) -> Seeds:
-    """Seeds for the next scan; none unless births are measurement-driven."""
+def plant(scan: Scan, explained: np.ndarray, models: Models, seeds: Seeds) -> Seeds:
+    """Seeds for the next step, beside those that are left; none unless births are measurement-driven."""
     dim = models.motion.dim
     if not isinstance(models.birth, MeasurementBirth):
         return Seeds.none(dim)
     m, P, _ = models.birth.start(scan.z, scan.sensor, dim)
-    return Seeds(explained, m, P)
+    return Seeds(*(np.concatenate(pair) for pair in zip(seeds, (explained, m, P))))
+
+
+def predict_undetected(poisson: Poisson, seeds: Seeds, models: Models, time: float, dt: float) -> Poisson:
+    """Undetected objects at `time`, `dt` seconds later: survivors, and births of every kind."""
+    poisson = poisson.predict(models, dt).born(models.birth, time, models.birth_time(dt))
+    return (
+        poisson.add(*seeds.births(models, time, dt))
+        if isinstance(models.birth, MeasurementBirth)
+        else poisson
+    )

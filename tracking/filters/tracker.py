@@ -45,6 +45,10 @@ class Models:
                 f"{boxes[0].lower} to {boxes[0].upper} and {boxes[1].lower} to {boxes[1].upper}"
             )
 
+    def birth_time(self, dt: float) -> float:
+        """Seconds of births that count in a step: of a pause beyond the mean lifetime most are gone again."""
+        return min(dt, self.survival.lifetime)
+
     @property
     def box(self) -> UniformBirth | None:
         """The birth model whose box the uniform share of undetected objects lies in, if there is one."""

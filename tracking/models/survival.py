@@ -35,6 +35,12 @@ class Survival:
     def bounded(self) -> bool:
         return self.lower is not None
 
+    @property
+    def lifetime(self) -> float:
+        """Mean time to live, s; infinite where the probability is a function of the state."""
+        p = self.probability
+        return np.inf if callable(p) or p == 1 else 0.0 if p == 0 else float(-1 / np.log(p))
+
     def __call__(self, m: np.ndarray, P: np.ndarray, dt: float) -> np.ndarray:
         """Survival probability (n,) of predicted Gaussians (n, d), (n, d, d), at most 1 - 1e-9."""
         p = self.lives(m, dt)
