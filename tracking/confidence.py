@@ -46,7 +46,15 @@ class Confidence:
             tracks:   of a scan, from any tracker.
             score:    (m,) of the measurements of the scan, in their order.
             distance: (m,) of the measurements from the sensor, m, where the model asks for it.
+        Raises:
+            ValueError: scores that are not finite, or fewer than the sources of the tracks ask for.
         """
+        score = np.asarray(score, float)
+        if score.ndim != 1 or not np.isfinite(score).all() or tracks.source.max(initial=-1) >= len(score):
+            raise ValueError(
+                "score must hold one finite number for every measurement of the scan, got "
+                f"{score.tolist()} for sources up to {tracks.source.max(initial=-1)}"
+            )
         ratio = -np.log(self.model.clutter_ratio(score, distance))
         probability = np.empty(len(tracks))
         for i, (label, source) in enumerate(zip(tracks.label.tolist(), tracks.source.tolist())):

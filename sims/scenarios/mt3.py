@@ -22,6 +22,7 @@ from tracking.models import ConstantVelocity, PositionSensor, Survival, UniformB
 DT = 0.1
 TIME = DT * np.arange(20)
 MAX_OBJECTS = 16
+QUIET_SCANS = 2  # without births, at the end
 VELOCITY_STD = np.sqrt(3.0)
 _SCORING: dict[str, Any] = {"gospa_c": 2.0, "ospa_c": 2.0, "scored": "last", "runs": 100}
 _LOWER, _UPPER = (-10.0, -10.0), (10.0, 10.0)
@@ -71,7 +72,7 @@ def task2() -> Scenario:
         birth=_uniform(births / DT),
         survival=Survival(p_survival ** (1 / DT), _LOWER, _UPPER),
         max_objects=MAX_OBJECTS,
-        quiet_scans=2,
+        quiet_scans=QUIET_SCANS,
         newborns_die=True,
         nonempty=True,
     )
@@ -80,7 +81,8 @@ def task2() -> Scenario:
         about="6 objects, 30 clutter points, p_D = 0.8, p_S = 0.95 (Pinto et al., FUSION 2021, task2.yaml)",
         motion=world.motion,
         sensor=world.sensor,
-        birth=_uniform(p_survival * births / DT),  # a newborn must live to be measured
+        # A newborn must live to be measured, and the filters know, as networks learn, that births end early.
+        birth=_uniform(partial(_until, p_survival * births / DT, TIME[-1 - QUIET_SCANS])),
         survival=world.survival,
         initial=_uniform(positive_mean(6.0)),
         draw=partial(simulate, world, TIME),
@@ -95,6 +97,11 @@ def positive_mean(rate: float) -> float:
 
 def _uniform(rate):
     return UniformBirth(rate, VELOCITY_STD, 0.0, _LOWER, _UPPER)
+
+
+def _until(rate, last, time):
+    """Births per second: none after the last scan that has any."""
+    return rate if time < last + DT / 2 else 0.0
 
 
 def _no_noise(x):

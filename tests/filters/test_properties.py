@@ -151,7 +151,7 @@ def assert_mixture(density):
 
 @EACH
 @EACH_BIRTH
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_estimates_and_densities_are_valid(name, birth, seed):
     tracker = make(name, birth)
@@ -163,7 +163,7 @@ def test_estimates_and_densities_are_valid(name, birth, seed):
 
 @EACH
 @EACH_BIRTH
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_measurements_does_not_matter(name, birth, seed):
     """Ties excepted, as when a limit cuts through equal weights: no two places here are quite alike."""
@@ -263,18 +263,18 @@ REJECTED = {
 @EACH_CONFIG
 def test_a_rejected_call_changes_nothing(name, config, reason):
     tracker, twin = make(name, config=config), make(name, config=config)
-    stream = list(scans(2, 6))
-    for z, time, _ in stream[:5]:
+    stream = list(scans(2, 4))
+    for z, time, _ in stream[:3]:
         tracker.step(z, time)
         twin.step(z, time)
     before = copy.deepcopy(tracker.density), tracker.time, copy.deepcopy(tracker.rng.bit_generator.state)
-    call = {"z": [[0.0, 0.0], [20.0, 10.0]], "time": stream[5][1], **REJECTED[reason]}
+    call = {"z": [[0.0, 0.0], [20.0, 10.0]], "time": stream[3][1], **REJECTED[reason]}
     with pytest.raises(ValueError):
         tracker.step(**call)
     assert_same(tracker.density, before[0])
     assert tracker.time == before[1]
     assert tracker.rng.bit_generator.state == before[2]
-    z, time, _ = stream[5]
+    z, time, _ = stream[3]
     assert_same(tracker.step(z, time), twin.step(z, time), "tracks")
     assert_same(tracker.density, twin.density)
 
@@ -359,11 +359,10 @@ def test_empty_scans(name, birth):
 
 @EACH
 @EACH_BIRTH
-@pytest.mark.parametrize("clutter", [0, 3])
-def test_hundreds_of_scans_without_an_object(name, birth, clutter):
-    """Nothing piles up, and hardly anything is reported."""
+def test_hundreds_of_scans_without_an_object(name, birth):
+    """First nothing at all, then clutter: nothing piles up, and hardly anything is reported."""
     rng = np.random.default_rng(0)
-    sensor = PositionSensor(std=1.0, p_detect=0.9, clutter_intensity=max(clutter, 0.1) / 80**2)
+    sensor = PositionSensor(std=1.0, p_detect=0.9, clutter_intensity=3 / 80**2)
     weak = {
         "gaussian": GaussianBirth(0.01, [20, 20, 0, 0], np.diag([400.0, 400.0, 2.0, 2.0])),
         "uniform": UniformBirth(0.01, rest_std=1.5, lower=(-20, -20), upper=(60, 60)),
@@ -372,13 +371,14 @@ def test_hundreds_of_scans_without_an_object(name, birth, clutter):
     tracker = make(name, weak[birth], sensor)
     reported, sizes = 0, []
     start = perf_counter()
-    for k in range(200):
-        tracks = tracker.step(rng.uniform(-20, 60, (rng.poisson(clutter), 2)), float(k))
-        reported += len(tracks)
+    for k in range(250):
+        count = rng.poisson(3) if k >= 100 else 0
+        reported += len(tracker.step(rng.uniform(-20, 60, (count, 2)), float(k)))
         sizes.append(size(tracker.density))
     assert perf_counter() - start < 15
     assert reported <= 10
-    assert max(sizes[100:]) <= 3 * max(sizes[20:100]) + 1000
+    assert max(sizes[:100]) < 1000
+    assert max(sizes[180:]) <= 2 * max(sizes[110:180]) + 1000
     assert_density(tracker.density, name)
 
 
@@ -457,9 +457,12 @@ def test_births_at_measurements_outlive_a_second_sensor_at_the_same_time(name):
 
 
 @EACH
-@pytest.mark.parametrize("linearisation", [EKF(), UKF(), CKF()], ids=lambda a: type(a).__name__)
-@pytest.mark.parametrize("birth", ["gaussian", "uniform", "measurement"])
-def test_turning_targets_seen_by_a_radar(name, linearisation, birth):
+@pytest.mark.parametrize(
+    ("birth", "linearisation"),
+    [("gaussian", EKF()), ("uniform", UKF()), ("measurement", CKF()), ("gaussian", UKF())],
+    ids=["gaussian-EKF", "uniform-UKF", "measurement-CKF", "gaussian-UKF"],
+)
+def test_turning_targets_seen_by_a_radar(name, birth, linearisation):
     """Nonlinear motion and sensor, a field of view, and a border that objects leave through."""
     rng = np.random.default_rng(0)
     radar = RangeBearing(
