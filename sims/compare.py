@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     try:
         args = parse(argv)
-        if args.list:
-            return list_names()
-        return compare_recordings(args) if args.recording else compare(args)
+        work = list_names if args.list else compare_recordings if args.recording else compare
+        status = work(args)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
@@ -89,7 +90,7 @@ def compare_recordings(args: argparse.Namespace) -> int:
     return status
 
 
-def list_names() -> int:
+def list_names(_: argparse.Namespace) -> int:
     """Print the scenarios and trackers."""
     for each in SCENARIOS.values():
         print(f"{each.name:17} {each.about}")

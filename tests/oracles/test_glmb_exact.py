@@ -39,13 +39,14 @@ def line(seed, counts, time, births=1, initial=2):
     R, kappa = rng.uniform(0.3, 2.0), rng.uniform(0.02, 0.2)
     ratios = [rng.uniform(0.2, 5, m) for m in counts]
     components = list(zip(rate, mean, cov))
+    steps = np.minimum(np.diff(time), -1 / np.log(p_survive))  # no births of objects long dead
     F, Q = cv(1, 0.5)
     world = World(
         time,
         [3 * rng.normal(size=(m, 1)) for m in counts],
         [kappa * r for r in ratios],
         [components[:initial]]
-        + [[(min(r * dt, 0.99), m, P) for r, m, P in components[:births]] for dt in np.diff(time) if dt > 0],
+        + [[(min(r * dt, 0.99), m, P) for r, m, P in components[:births]] for dt in steps],
         Linear(F, Q, np.eye(1, 2), np.array([[R]])),
         lambda x: p_detect * np.exp(-abs(x[0]) / 30),
         lambda m, P, dt: p_survive**dt,

@@ -150,7 +150,7 @@ def test_gaussian_mixture_births_on_a_line(seed, counts, time):
     p_detect, p_survive, kappa = rng.uniform(0.5, 0.99), rng.uniform(0.7, 0.99), rng.uniform(0.01, 0.2)
     R = rng.uniform(0.3, 2.0)
     F, Q = cv(1, 0.5)
-    steps = [1.0, *np.diff(time)]
+    steps = [1.0, *np.minimum(np.diff(time), -1 / np.log(p_survive))]  # no births of objects long dead
     z = [3 * rng.normal(size=(n, 1)) for n in counts]
     world = World(
         time,
