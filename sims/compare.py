@@ -52,7 +52,7 @@ def compare(args: argparse.Namespace) -> int:
     settings = {name: settings_of(problem, name) for name in args.trackers}
     with notice_of_compilation():
         for name in settings:
-            warm_up(problem, name)
+            warm_up(problem, name, settings[name])
     choice = None
     if args.choose_threshold:
         runs = args.choose_runs

@@ -122,6 +122,25 @@ def sampled(m, P, function, n=400_000):
     return x, y, y.mean(axis=0), np.cov(y.T)
 
 
+@pytest.mark.parametrize("linearisation", LINEARISATIONS[1:], ids=name)
+def test_sigma_points_have_the_moments_they_stand_for(linearisation):
+    m, P = gaussians(7, 3, 4)
+    points, w_mean, w_cov = linearisation.points(m, P)
+    assert w_mean.sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.einsum("k,nki->ni", w_mean, points), m, atol=1e-12)
+    e = points - m[:, None]
+    np.testing.assert_allclose(np.einsum("k,nki,nkj->nij", w_cov, e, e), P, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
+def test_unscented_moments_of_a_square_are_exact(alpha):
+    """beta = 2 is the value for a Gaussian: x^2 of x ~ N(0, s) has mean s and variance 2 s^2."""
+    square = FunctionSensor(1, lambda x: x**2, std=1e-6)
+    innovation = UKF(alpha=alpha, kappa=0.0).innovate(np.zeros((1, 1)), np.array([[[3.0]]]), square)
+    assert innovation.z_hat[0, 0] == pytest.approx(3.0)
+    assert innovation.S[0, 0, 0] == pytest.approx(2 * 3.0**2)
+
+
 @pytest.mark.parametrize("linearisation", [UKF(), CKF()], ids=name)
 def test_sigma_points_predict_the_moments_of_a_turn(linearisation):
     motion = CoordinatedTurn(1e-6, 1e-6)

@@ -304,6 +304,13 @@ def test_measurement_births_come_from_unexplained_measurements():
     assert tracker.density.seeds.explained[2] < 0.01
 
 
+def test_whole_numbers_serve_as_settings():
+    """A limit of another type would be another compilation, of half a minute."""
+    whole = PMBMConfig(split=-1, min_weight=0, min_existence=0, recycle=0, quota=0, gibbs_sweeps=0.0)
+    assert [type(a) for a in whole.limits] == [type(a) for a in PMBMConfig().limits]
+    assert type(PMBMConfig(max_hypotheses=np.int32(5)).limits.max_hypotheses) is int
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

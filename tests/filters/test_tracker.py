@@ -5,7 +5,7 @@ import pytest
 
 from tracking.checks import as_covariance, as_measurements, require_positive, require_probability
 from tracking.filters.estimate import expected_cardinality
-from tracking.filters.glmb import GLMB
+from tracking.filters.glmb import GLMB, GLMBConfig
 from tracking.filters.lmb import LMB
 from tracking.filters.pmb import PMB
 from tracking.filters.pmbm import PMBM, PMBMConfig
@@ -219,6 +219,26 @@ def test_two_boxes_are_one_too_many():
         PMBM(MOTION, SENSOR, BOX, initial=other)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sensor": PositionSensor(3, std=1.0)}, "sensor"),  # would read a velocity as a height
+        ({"birth": GaussianBirth(0.1, np.zeros(2), np.eye(2))}, "birth"),
+        ({"birth": UniformBirth(0.1, lower=(0, 0, 0), upper=(9, 9, 9))}, "birth"),
+        ({"birth": UniformBirth(0.1, lower=(0,), upper=(9,))}, "birth"),
+        (
+            {"birth": UniformBirth(0.1, rest_std=(1.0, 1.0, 1.0), lower=(0, 0), upper=(9, 9))},
+            "birth|rest_std",
+        ),
+        ({"initial": GaussianBirth(0.1, np.zeros(6), np.eye(6))}, "initial"),
+        ({"survival": Survival(0.9, (0, 0, 0), (9, 9, 9))}, "survival"),
+    ],
+)
+def test_models_must_fit_together(changed, message):
+    with pytest.raises(ValueError, match=message):
+        PMBM(**{"motion": MOTION, "sensor": SENSOR, "birth": BIRTH, **changed})
+
+
 def test_births_are_counted_by_time():
     """Ten short steps bring as many objects as a long one, but for those that die on the way."""
     for birth in (BIRTH, BOX):
@@ -320,6 +340,41 @@ def test_errors_of_user_functions_come_through_and_change_nothing(kind, where):
     assert tracker.time == 2.0
     broken.clear()
     np.testing.assert_array_equal(tracker.step([[0.0, 0.0]], 3.0).mean, twin.step([[0.0, 0.0]], 3.0).mean)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (PMBM, PMBMConfig(gibbs_sweeps=30, max_hypotheses=20)),
+        (GLMB, GLMBConfig(gibbs_sweeps=30, max_hypotheses=20)),
+    ],
+)
+def test_random_numbers_of_a_failed_call_are_drawn_again(kind, config):
+    """The last question to the sensor comes after the Gibbs chain."""
+    left = [np.inf]  # calls until the function fails
+
+    def p_detect(x):
+        left[0] -= 1
+        if left[0] < 0:
+            raise ZeroDivisionError
+        return np.full(len(x), 0.9)
+
+    sensor = PositionSensor(std=1.0, p_detect=p_detect, clutter_intensity=1e-3)
+    tracker, twin = (kind(MOTION, sensor, BIRTH, config=config) for _ in range(2))
+    z = [[0.0, 0.0], [3.0, 0.0], [9.0, 0.0]]
+    for k in range(3):
+        tracker.step(z, float(k))
+        left[0] = 1000
+        twin.step(z, float(k))
+        left[0], calls = np.inf, 1000 - left[0]
+    state = tracker.rng.bit_generator.state
+    left[0] = calls - 1
+    with pytest.raises(ZeroDivisionError):
+        tracker.step(z, 3.0)
+    left[0] = np.inf
+    assert tracker.rng.bit_generator.state == state
+    assert tracker.step(z, 3.0).existence.tolist() == twin.step(z, 3.0).existence.tolist()
+    assert tracker.rng.bit_generator.state != state
 
 
 # --- results --------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class World:
     births: Sequence[list]
     single: object
     p_detect: Callable = lambda x: 0.9
-    p_survive: Callable = lambda m, P, dt: 0.99**dt
+    p_survive: Callable = lambda m, P, dt, before: 0.99**dt
     uniform: tuple | None = None
     occlusion: tuple | None = None
     dts: np.ndarray = field(init=False)
@@ -96,9 +96,9 @@ class World:
     def __post_init__(self):
         self.dts = np.diff(self.time)
 
-    def aged(self, alive, m, P, dt):
+    def aged(self, alive, m, P, dt, before):
         """Weights (2,) of "alive and visible" and "alive and hidden" after a step that ends at N(m, P)."""
-        p = self.p_survive(m, P, dt)
+        p = self.p_survive(m, P, dt, before)
         if self.occlusion is None:
             return p * alive
         hide, show = self.occlusion
@@ -107,6 +107,10 @@ class World:
     def predicted(self, prior, first, seen):
         """Moments just before scan first + len(seen) of an object with a prior just before scan `first`."""
         return self.single.state(prior, self.dts[first : first + len(seen)], [*seen, None])
+
+    def updated(self, prior, first, seen):
+        """Moments just after the last scan of `seen`."""
+        return self.single.state(prior, self.dts[first : first + len(seen) - 1], seen)
 
     def detected(self, m, P, z):
         """Weight p_D N(z) and moments after a detection of a Gaussian."""
@@ -120,7 +124,9 @@ class World:
             for w, *prior in self.births[first]:
                 for s in range(first, k):
                     w *= 1 - self.p_detect(self.predicted(prior, first, [None] * (s - first))[0])
-                    w *= self.p_survive(*self.predicted(prior, first, [None] * (s + 1 - first)), self.dts[s])
+                    unseen = [None] * (s + 1 - first)
+                    before = self.updated(prior, first, unseen)
+                    w *= self.p_survive(*self.predicted(prior, first, unseen), self.dts[s], before)
                 out.append((w, *self.predicted(prior, first, [None] * (k - first))))
         return out
 
@@ -132,7 +138,7 @@ class World:
         for s in range(k + 1):
             w += rate[s]
             if s < k:
-                w *= (1 - self.p_detect(centre)) * self.p_survive(centre, P, self.dts[s])
+                w *= (1 - self.p_detect(centre)) * self.p_survive(centre, P, self.dts[s], (centre, P))
         return w
 
     def indices(self):
@@ -190,7 +196,8 @@ def _track(world, pattern):
     alive, gone = np.array([total, 0.0]), world.clutter[first][pattern[first]]
     for k in range(first + 1, len(pattern)):
         m, P = world.predicted(prior, first, seen)
-        before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1])
+        last = world.updated(prior, first, seen)
+        before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1], last)
         gone += before - alive.sum()
         if pattern[k] is None:
             alive = alive * [1 - world.p_detect(m), 1]
@@ -241,7 +248,8 @@ def _lives(world, label, first, r, prior, states):
             seen = [None if j is None else world.z[first + s][j] for s, j in enumerate(pattern)]
             m, P = world.predicted(prior, first, seen)
             if k > first:
-                before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1])
+                last = world.updated(prior, first, seen)
+                before, alive = alive.sum(), world.aged(alive, m, P, world.dts[k - 1], last)
                 out.append((None, before - alive.sum(), used))
             now.append(((*pattern, None), alive * [1 - world.p_detect(m), 1], used))
             for j, z in enumerate(world.z[k]):

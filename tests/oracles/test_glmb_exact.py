@@ -49,7 +49,7 @@ def line(seed, counts, time, births=1, initial=2):
         + [[(min(r * dt, 0.99), m, P) for r, m, P in components[:births]] for dt in steps],
         Linear(F, Q, np.eye(1, 2), np.array([[R]])),
         lambda x: p_detect * np.exp(-abs(x[0]) / 30),
-        lambda m, P, dt: p_survive**dt,
+        lambda m, P, dt, before: p_survive**dt,
     )
     sensor = PositionSensor(
         1, std=sqrt(R), p_detect=lambda x: p_detect * np.exp(-np.abs(x[:, 0]) / 30), clutter_intensity=kappa

@@ -159,7 +159,7 @@ def test_gaussian_mixture_births_on_a_line(seed, counts, time):
         [[(r * dt, m, P) for r, m, P in zip(rate, mean, cov)] for dt in steps],
         Linear(F, Q, np.eye(1, 2), np.array([[R]])),
         lambda x: p_detect,
-        lambda m, P, dt: p_survive**dt,
+        lambda m, P, dt, before: p_survive**dt,
     )
     sensor = PositionSensor(1, std=sqrt(R), p_detect=p_detect, clutter_intensity=kappa)
     birth = GaussianBirth(rate, mean, cov)
@@ -199,7 +199,9 @@ def test_everything_depends_on_something(seed):
         ],
         Linear(F, Q, np.eye(2, 4), np.diag([0.5, 1.5])),
         lambda x: 0.9 * np.exp(-np.hypot(x[0], x[1]) / 10),
-        lambda m, P, dt: (0.95 - 0.1 * np.tanh(m[0] / 9) ** 2) ** dt * inside(m, P),
+        lambda m, P, dt, before: (
+            (0.95 - 0.1 * np.tanh(m[0] / 9) ** 2) ** dt * min(inside(m, P) / inside(*before), 1)
+        ),
     )
     sensor = PositionSensor(
         std=np.sqrt([0.5, 1.5]),

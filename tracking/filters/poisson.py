@@ -64,7 +64,7 @@ class Poisson:
         if models.box is not None:
             stays = models.box.stay(dt) if models.survival.bounded else 1.0
             uniform *= float(models.survival.lives(models.box.grid(models.motion.dim), dt).mean()) * stays
-        return Poisson(self.w * models.survival(m, P, dt), m, P, uniform)
+        return Poisson(self.w * models.survival(m, P, dt, (self.m, self.P)), m, P, uniform)
 
 
 class FirstDetections(NamedTuple):

@@ -41,10 +41,20 @@ class Survival:
         p = self.probability
         return np.inf if callable(p) or p == 1 else 0.0 if p == 0 else float(-1 / np.log(p))
 
-    def __call__(self, m: np.ndarray, P: np.ndarray, dt: float) -> np.ndarray:
-        """Survival probability (n,) of predicted Gaussians (n, d), (n, d, d), at most 1 - 1e-9."""
+    def __call__(self, m: np.ndarray, P: np.ndarray, dt: float, before=None) -> np.ndarray:
+        """Survival probability (n,) over a step, at most 1 - 1e-9.
+
+        Args:
+            m, P:   (n, d), (n, d, d) predicted Gaussians.
+            dt:     length of the step, s.
+            before: their moments before the step. An object that exists was inside then, so what of the
+                    Gaussian lay outside is no part of it, and does not leave again at every step.
+        """
         p = self.lives(m, dt)
-        return np.minimum(p * self.inside(m, P) if self.bounded else p, 1 - 1e-9)
+        if self.bounded:
+            was = np.ones(len(m)) if before is None else self.inside(*before)
+            p = p * np.minimum(self.inside(m, P) / np.maximum(was, 1e-6), 1.0)
+        return np.minimum(p, 1 - 1e-9)
 
     def lives(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Probability (n,) of not dying in `dt` seconds, wherever the states (n, d) lie."""
