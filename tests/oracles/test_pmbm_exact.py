@@ -282,7 +282,7 @@ def test_uniform_births():
         [[], [], []],
         Linear(F, Q, np.eye(2, 4), 0.5 * np.eye(2)),
         lambda x: 0.8 - 0.01 * x[0] + 0.005 * x[1],  # its mean over the box is that at the centre
-        lambda m, P, dt: 0.9**dt,
+        lambda m, P, dt, before: 0.9**dt,
         uniform=([0.7, 0.7 * 0.5, 0.7 * 1.5], 400.0, start),
     )
     sensor = PositionSensor(
