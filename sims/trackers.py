@@ -101,8 +101,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 # scenario -> tracker -> existence threshold, by `--choose-threshold`: of least mean GOSPA on 100 scenes of
 # seed 1,000,003 (mt3-task2: 200). Where GLMB is left out an estimator without a threshold does better.
 CHOSEN: dict[str, dict[str, float]] = {
-    "mt3-task2": {"pmbm": 0.55, "lmb": 0.45, "pmb": 0.5, "phd": 0.45, "cphd": 0.5, "gnn": 0.25},
-    "radar-1": {"pmbm": 0.45, "lmb": 0.4, "pmb": 0.45, "phd": 0.45, "cphd": 0.55, "gnn": 0.45},
+    "mt3-task2": {"pmbm": 0.65, "lmb": 0.45, "pmb": 0.5, "phd": 0.45, "cphd": 0.5, "gnn": 0.25},
+    "radar-1": {"pmbm": 0.45, "lmb": 0.4, "pmb": 0.45, "phd": 0.45, "cphd": 0.2, "gnn": 0.45},
     "radar-2": {
         "pmbm": 0.35,
         "glmb": 0.3,

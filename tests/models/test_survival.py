@@ -36,6 +36,18 @@ def test_inside_against_simulation():
     assert not Survival(0.8).bounded
 
 
+def test_what_was_outside_does_not_leave_again():
+    survival = Survival(0.8, (-1.0, -2.0), (10.0, 2.5))
+    np.testing.assert_allclose(survival(M, P, 1.0, (M, P)), 0.8)  # nothing moved: nothing left
+    middle = np.tile([4.0, 0.0, 0.0, 0.0], (2, 1)), 1e-4 * P
+    np.testing.assert_allclose(survival(M, P, 1.0, middle), 0.8 * survival.inside(M, P), rtol=1e-9)
+    inwards = M + np.array([[3.0, 0, 0, 0], [-3.0, 0, 0, 0]])
+    np.testing.assert_allclose(survival(inwards, P, 1.0, (M, P)), 0.8)  # never more than before
+    away = np.array([100.0, 0, 0, 0])
+    outside = M + away
+    assert survival(outside + away, P, 1.0, (outside, P)).max() < 1e-6
+
+
 def test_never_quite_certain_and_never_negative():
     assert (Survival(1.0)(M, P, 1.0) == 1 - 1e-9).all()
     assert (Survival(0.9)(M, P, 0.0) == 1 - 1e-9).all()

@@ -85,23 +85,33 @@ def weigh(cost, private, choice):
 
 @compiled
 def distinct(rows):
-    """Indices of the first occurrence of every distinct row (k, n), in order; a hash table, no sorting."""
+    """Indices of the first occurrence of every distinct row (k, n), in order."""
+    return grouped(rows)[0]
+
+
+@compiled
+def grouped(rows):
+    """First occurrence of every distinct row (k, n), and which of these each row equals, (k,).
+
+    A hash table with open addressing: no sorting.
+    """
     k = len(rows)
     size = 1
     while size < 2 * k:
         size *= 2
     table = np.full(size, -1, np.int64)
-    first = np.empty(k, np.int64)
+    first, member = np.empty(k, np.int64), np.empty(k, np.int64)
+    number = np.empty(size, np.int64)
     found = 0
     for r in range(k):
         slot = _hash(rows[r]) & (size - 1)
         while table[slot] >= 0 and not _same(rows[table[slot]], rows[r]):
             slot = (slot + 1) & (size - 1)
         if table[slot] < 0:
-            table[slot] = r
-            first[found] = r
+            table[slot], number[slot], first[found] = r, found, r
             found += 1
-    return first[:found]
+        member[r] = number[slot]
+    return first[:found], member
 
 
 @compiled

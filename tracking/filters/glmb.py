@@ -25,6 +25,7 @@ from tracking.filters.hypotheses import (
     Options,
     associate,
     empty_mixture,
+    limits_of,
     with_tracks,
 )
 from tracking.filters.local import Locals, after, outcomes
@@ -73,15 +74,8 @@ class GLMBConfig:
 
     @property
     def limits(self) -> Limits:
-        return Limits(
-            max_hypotheses=self.max_hypotheses,
-            min_weight=self.min_weight,
-            min_existence=0.0,  # inside a hypothesis a label exists or does not
-            recycle=self.min_existence,
-            split=self.split,
-            gibbs_sweeps=self.gibbs_sweeps,
-            quota=self.quota,
-        )
+        # Inside a hypothesis a label exists or does not.
+        return limits_of(self, min_existence=0.0, recycle=self.min_existence)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tracking.association.components import connected, join, labels, root
-from tracking.association.gibbs import chain, distinct, weigh
+from tracking.association.gibbs import chain, distinct, grouped, weigh
 from tracking.association.murty import ranked
 from tracking.compiled import compiled
 
@@ -135,6 +135,16 @@ class Limits(NamedTuple):
     split: float = 1e-3
     gibbs_sweeps: int = 0
     quota: bool = False
+
+
+def limits_of(config, **changed) -> Limits:
+    """The fields of a configuration that are limits, some of them changed.
+
+    A whole number where a float is meant would compile everything once more, so each gets the type of its
+    default.
+    """
+    given = {name: changed.get(name, getattr(config, name, None)) for name in Limits._fields}
+    return Limits(**{name: type(Limits._field_defaults[name])(value) for name, value in given.items()})
 
 
 class Associated(NamedTuple):
@@ -318,7 +328,7 @@ def _ranked_apart(cost, private, base, k):
     totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
     choices = np.empty((0, cost.shape[1]), np.int64)
     for p in range(len(base)):
-        quota = int(np.ceil(k * np.exp(-base[p])))
+        quota = max(int(np.ceil(k * np.exp(-base[p]))), 1)
         total, _, choice = ranked(cost[p : p + 1], private[p : p + 1], base[p : p + 1], quota, np.inf)
         for r in range(len(total)):
             totals.append(total[r])
@@ -374,24 +384,29 @@ def _survivors(w, table, existence, threshold, recycled, recycled_weight):
                 alive = True
         keep[i] = alive and marginal >= threshold
         if alive and not keep[i]:
+            first = len(recycled)  # one entry an option, however many rows have it
             for r in range(len(w)):
-                if table[r, i] >= 0:
-                    recycled.append(table[r, i])
-                    recycled_weight.append(w[r] * existence[table[r, i]])
+                o = table[r, i]
+                if o < 0:
+                    continue
+                k = first
+                while k < len(recycled) and recycled[k] != o:
+                    k += 1
+                if k == len(recycled):
+                    recycled.append(o)
+                    recycled_weight.append(0.0)
+                recycled_weight[k] += w[r] * existence[o]
     return np.flatnonzero(keep)
 
 
 @compiled
 def _merged(w, table):
     """Equal rows made one, their weights added; largest first."""
-    first = distinct(table)
+    first, member = grouped(table)
     if len(first) < len(w):
         total = np.zeros(len(first))
         for r in range(len(w)):
-            for k in range(len(first)):
-                if (table[first[k]] == table[r]).all():
-                    total[k] += w[r]
-                    break
+            total[member[r]] += w[r]
         order = np.argsort(-total, kind="mergesort")
         return total[order], table[first[order]]
     return w, table

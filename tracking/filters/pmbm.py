@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tracking.filters.estimate import ESTIMATORS, estimate
-from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, relabel
+from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, limits_of, relabel
 from tracking.filters.local import Locals, after, outcomes
 from tracking.filters.poisson import Poisson, detect_first, missed, reduce
 from tracking.filters.seeds import Seeds, plant, predict_undetected
@@ -72,15 +72,7 @@ class PMBMConfig:
 
     @property
     def limits(self) -> Limits:
-        return Limits(
-            self.max_hypotheses,
-            self.min_weight,
-            self.min_existence,
-            self.recycle,
-            self.split,
-            self.gibbs_sweeps,
-            self.quota,
-        )
+        return limits_of(self)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tracking.checks import as_measurements, require_positive
 from tracking.gaussian import EKF, Linearisation
-from tracking.models.birth import UniformBirth
+from tracking.models.birth import GaussianBirth, UniformBirth
 from tracking.models.motion import Motion
 from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import Sensor
@@ -36,6 +36,7 @@ class Models:
     initial: Any  # births before the first scan, `rate` read as expected objects
 
     def __post_init__(self):
+        self._check_sizes()
         boxes = [b for b in (self.birth, self.initial) if isinstance(b, UniformBirth)]
         if len(boxes) == 2 and not all(
             np.array_equal(getattr(boxes[0], side), getattr(boxes[1], side)) for side in ("lower", "upper")
@@ -43,6 +44,29 @@ class Models:
             raise ValueError(
                 "birth and initial must be uniform over the same box, got "
                 f"{boxes[0].lower} to {boxes[0].upper} and {boxes[1].lower} to {boxes[1].upper}"
+            )
+
+    def _check_sizes(self):
+        """Raise ValueError where a model is made for another state than the motion model's."""
+        dim, dims = self.motion.dim, self.motion.dims
+        measured = getattr(self.sensor, "dims", dims)
+        if measured > dims:
+            raise ValueError(f"sensor measures {measured} position coordinates, the state has {dims}")
+        for name, birth in (("birth", self.birth), ("initial", self.initial)):
+            if isinstance(birth, GaussianBirth) and birth.mean.shape[1] != dim:
+                raise ValueError(f"{name} has states of {birth.mean.shape[1]} entries, motion of {dim}")
+            if isinstance(birth, UniformBirth) and len(birth.lower) != dims:
+                raise ValueError(
+                    f"{name} has a box of {len(birth.lower)} dimensions, the position has {dims}"
+                )
+            rest = np.shape(getattr(birth, "rest_std", 0.0))
+            if rest not in ((), (dim - dims,)):
+                raise ValueError(
+                    f"{name} has {rest[0]} rest_std, the state {dim - dims} entries after the position"
+                )
+        if self.survival.lower is not None and len(self.survival.lower) > dims:
+            raise ValueError(
+                f"survival has a region of {len(self.survival.lower)} dimensions, the position has {dims}"
             )
 
     def birth_time(self, dt: float) -> float:
