@@ -80,7 +80,7 @@ _RADAR_CLUTTERED: dict[str, dict[str, Any]] = {
     "pmb": {"recycle": 0.2, "merge": 4.0, "max_components": 5},
 }
 _MT3: dict[str, dict[str, Any]] = {
-    "pmbm": {"gate": 12.0, "max_hypotheses": 100, "recycle": 0.1, "split": 0.01, "estimator": "best"},
+    "pmbm": {"gate": 12.0, "max_hypotheses": 100, "recycle": 0.2, "split": 0.01, "estimator": "best"},
     "glmb": {"gate": 12.0, "max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
     "lmb": {"association": "belief", "min_existence": 0.01},
     "pmb": {"recycle": 0.3, "merge": 4.0, "max_components": 5},
