@@ -121,12 +121,11 @@ def wide_console(file=None) -> Console:
 def _header(result):
     s = result["settings"]
     scans = "the last scan" if s["scored"] == "last" else "all scans"
-    mean = "root mean square" if s["average"] == "rms" else "mean"
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
     ospa2 = "" if s["scored"] == "last" else f"; OSPA(2): c = {s['ospa_c']:g}, p = {s['ospa_p']:g}"
     return (
         f"{runs} of seed {result['seed']}; GOSPA: c = {s['gospa_c']:g}, p = {s['gospa_p']:g}, "
-        f"{mean} over runs and {scans}{ospa2}"
+        f"{s['average']} over runs and {scans}{ospa2}"
     )
 
 
