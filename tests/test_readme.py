@@ -34,7 +34,7 @@ def test_python_runs_as_pasted(code):
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line):
-    compare.parse(shlex.split(line))
+    assert compare.parse(shlex.split(line)).trackers
 
 
 def test_there_are_commands():

@@ -39,7 +39,10 @@ def marginal_existence(density) -> np.ndarray:
 
 
 def expected_cardinality(density) -> float:
-    """Expected number of objects: Bernoullis and, where the density has one, its Poisson part."""
+    """Expected number of objects: Bernoullis and, where the density has one, its Poisson part.
+
+    The `unborn` of a labelled density, objects of a uniform birth not detected yet, are not among them.
+    """
     poisson = getattr(density, "poisson", None)
     return float(marginal_existence(density).sum() + (poisson.mass if poisson is not None else 0.0))
 
