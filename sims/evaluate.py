@@ -16,7 +16,7 @@ import numpy as np
 from sims.scenarios import Scenario
 from sims.targets import Scene
 from sims.trackers import TRACKERS, expected_number, with_threshold
-from tracking.metrics import gospa, ospa2
+from tracking.metrics import gospa, ospa, ospa2
 from tracking.tracks import Tracks, Trajectories
 
 OTHER_SEEDS = 1_000_003
@@ -33,6 +33,7 @@ class Scores(NamedTuple):
 
     gospa:    (4,) GOSPA, and the roots of its localisation, missed and false parts: means over the scored
               scans, or means of squares where the scenario asks for "rms".
+    ospa:     OSPA, m, mean over the scored scans.
     ospa2:    OSPA(2) over all scans, m; NaN where only the last one is scored.
     expected, reported, true: number of objects, means over the scored scans; expected is NaN where the
               tracker cannot tell.
@@ -40,6 +41,7 @@ class Scores(NamedTuple):
     """
 
     gospa: np.ndarray
+    ospa: float
     ospa2: float
     expected: float
     reported: float
@@ -79,6 +81,7 @@ def score(scenario: Scenario, scene: Scene, tracking: Tracking) -> Scores:
     truth = [scene.truth.at(k) for k in scored]
     return Scores(
         errors(scenario, truth, [t.mean for t in tracks]).mean(axis=0),
+        error_per_object(scenario, truth, [t.mean for t in tracks]),
         trajectory_error(scenario, scene, tracking.tracks),
         float(tracking.expected[scored].mean()),
         float(np.mean([len(t) for t in tracks])),
@@ -104,6 +107,13 @@ def errors(scenario: Scenario, truth, estimates) -> np.ndarray:
         g = gospa(x[:, :dims], y[:, :dims], c=c, p=p)
         parts.append((g.total_p, g.localisation, g.missed, g.false))
     return np.array(parts) ** ((2 if scenario.average == "rms" else 1) / p)
+
+
+def error_per_object(scenario: Scenario, truth, estimates) -> float:
+    """Mean OSPA of T truths and estimates, arrays of states each, m."""
+    dims, c, p = scenario.metric_dims, scenario.ospa_c, scenario.ospa_p
+    each = [ospa(x[:, :dims], y[:, :dims], c, p).total for x, y in zip(truth, estimates, strict=True)]
+    return float(np.mean(each))
 
 
 def trajectory_error(scenario: Scenario, scene: Scene, tracks: list[Tracks]) -> float:

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from sims.evaluate import Scores, Settings
 from sims.scenarios import Scenario
 
-WIDTH = 100  # columns of the table
+WIDTH = 108  # columns of the table
 CONFIDENCE = 0.95
 METRIC = ("gospa_c", "gospa_p", "ospa_c", "ospa_p", "metric_dims", "scored", "average")
 
@@ -90,6 +90,7 @@ def _summary(scenario, runs):
         "localisation": float(localisation),
         "missed": float(missed),
         "false": float(false),
+        "ospa": _mean(runs, "ospa"),
         "ospa2": _mean(runs, "ospa2"),
         "cardinality": {name: _mean(runs, name) for name in ("expected", "reported", "true")},
         "cpu_ms_per_scan": {"median": float(np.median(cpu)), "p95": float(np.quantile(cpu, 0.95))},
@@ -122,10 +123,9 @@ def _header(result):
     s = result["settings"]
     scans = "the last scan" if s["scored"] == "last" else "all scans"
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
-    ospa2 = "" if s["scored"] == "last" else f"; OSPA(2): c = {s['ospa_c']:g}, p = {s['ospa_p']:g}"
     return (
         f"{runs} of seed {result['seed']}; GOSPA: c = {s['gospa_c']:g}, p = {s['gospa_p']:g}, "
-        f"{s['average']} over runs and {scans}{ospa2}"
+        f"{s['average']} over runs and {scans}; OSPA: c = {s['ospa_c']:g}, p = {s['ospa_p']:g}, mean"
     )
 
 
@@ -138,6 +138,7 @@ def _table(result, pm):
         "local.",
         "missed",
         "false",
+        "OSPA",
         "OSPA(2)",
         "n est/true",
         "ms/scan",
@@ -150,7 +151,7 @@ def _table(result, pm):
         table.add_row(
             name,
             _with_half(row["gospa"], row["ci95"], pm),
-            *(_number(row[part]) for part in ("localisation", "missed", "false", "ospa2")),
+            *(_number(row[part]) for part in ("localisation", "missed", "false", "ospa", "ospa2")),
             f"{_number(number['expected'], 3)}/{_number(number['true'], 3)}",
             _number(cpu["median"], 3),
             _number(cpu["p95"], 3),

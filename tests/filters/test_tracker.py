@@ -254,10 +254,11 @@ def test_births_are_counted_by_time():
 
 @FILTERS
 @pytest.mark.parametrize("birth", [GaussianBirth(0.05, np.zeros(4), np.eye(4)), UniformBirth(0.05)])
+@pytest.mark.parametrize("survival", [0.9, lambda x: np.full(len(x), 0.9)])
 @pytest.mark.parametrize("pause", [1e3, 1e9])
-def test_a_pause_brings_the_births_that_live_to_see_its_end(kind, birth, pause):
+def test_a_pause_brings_the_births_that_live_to_see_its_end(kind, birth, survival, pause):
     """Births and deaths balance at rate times lifetime, after a pause however long."""
-    tracker = kind(MOTION, BLIND, birth, 0.9)
+    tracker = kind(MOTION, BLIND, birth, survival)
     tracker.step([], 0.0)
     tracker.step([], pause)
     assert expected(tracker) == pytest.approx(0.05 / -np.log(0.9), rel=0.01)

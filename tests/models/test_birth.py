@@ -116,11 +116,13 @@ def test_the_grid_averages_over_the_box(dims):
 
 
 @pytest.mark.parametrize(("std", "dt"), [(1.0, 1.0), ((3.0, 0.5), 2.0), (2.0, 0.0)])
-def test_staying_in_the_box_against_simulation(std, dt):
+@pytest.mark.parametrize("mean", [0.0, (-3.0, 1.5)])
+def test_staying_in_the_box_against_simulation(mean, std, dt):
     rng = np.random.default_rng(0)
     lower, upper = np.array([-40.0, 0.0]), np.array([60.0, 70.0])
-    birth = UniformBirth(1.0, rest_std=std, lower=lower, upper=upper)
-    x = rng.uniform(lower, upper, (400_000, 2)) + dt * np.broadcast_to(std, 2) * rng.normal(size=(400_000, 2))
+    birth = UniformBirth(1.0, std, mean, lower, upper)
+    velocity = np.asarray(mean) + np.asarray(std) * rng.normal(size=(400_000, 2))
+    x = rng.uniform(lower, upper, (400_000, 2)) + dt * velocity
     stays = ((x > lower) & (x < upper)).all(axis=1).mean()
     assert birth.stay(dt) == pytest.approx(stays, abs=4e-3)
     assert birth.stay(1e9) == 0.0

@@ -56,19 +56,19 @@ def test_measurements_by_hand():
 @pytest.mark.parametrize("sensor", ALL, ids=name)
 def test_locate_inverts_measure(sensor):
     x = states(1)
-    position, _, _ = sensor.locate(sensor.measure(x))
+    position, _, _ = sensor.locate(sensor.measure(x), 4)
     np.testing.assert_allclose(position, x[:, : position.shape[1]], atol=1e-10)
 
 
 @pytest.mark.parametrize("sensor", ALL, ids=name)
 def test_locate_gives_covariance_and_volume_of_the_inverse(sensor):
     z = sensor.measure(states(2))
-    position, cov, log_volume = sensor.locate(z)
+    position, cov, log_volume = sensor.locate(z, 4)
     dims, h = position.shape[1], 1e-6
     J = np.empty((len(z), dims, dims))
     for i in range(dims):
         e = h * np.eye(sensor.dim_z)[i]
-        J[:, :, i] = (sensor.locate(z + e)[0] - sensor.locate(z - e)[0]) / (2 * h)
+        J[:, :, i] = (sensor.locate(z + e, 4)[0] - sensor.locate(z - e, 4)[0]) / (2 * h)
     np.testing.assert_allclose(log_volume, np.linalg.slogdet(J)[1], atol=1e-6)
     R = sensor.noise(position)[:dims, :dims]
     np.testing.assert_allclose(cov, J @ R @ J.swapaxes(1, 2), rtol=1e-5, atol=1e-6)
@@ -78,16 +78,23 @@ def test_locate_gives_covariance_and_volume_of_the_inverse(sensor):
 def test_located_covariance_holds_for_many_noisy_measurements(sensor):
     rng = np.random.default_rng(3)
     z0 = np.array([[200.0, 2.0, 0.0]])[:, : sensor.dim_z]
-    cov = sensor.locate(z0)[1]
+    cov = sensor.locate(z0, 4)[1]
     std = np.sqrt(np.diag(sensor.noise(z0)))
-    noisy = sensor.locate(z0 + std * rng.normal(size=(100_000, sensor.dim_z)))[0]
+    noisy = sensor.locate(z0 + std * rng.normal(size=(100_000, sensor.dim_z)), 4)[0]
     np.testing.assert_allclose(np.cov(noisy.T), cov[0], atol=0.02 * np.trace(cov[0]))
 
 
 def test_locate_of_no_measurements():
     for sensor in ALL:
-        position, cov, log_volume = sensor.locate(np.zeros((0, sensor.dim_z)))
+        position, cov, log_volume = sensor.locate(np.zeros((0, sensor.dim_z)), 4)
         assert len(position) == len(cov) == len(log_volume) == 0
+
+
+def test_noise_that_depends_on_the_state_gets_whole_states():
+    """Also where there is only a measurement so far: an object at rest there."""
+    sensor = RangeBearing(cov=lambda x: (1 + x[:, 3:4, None] ** 2 + x[:, :1, None]) * np.eye(2), origin=(1, 0))
+    cov = sensor.locate(np.array([[2.0, 0.0]]), 4)[1]
+    np.testing.assert_allclose(cov, [np.diag([4.0, 4 * 2.0**2])])
 
 
 @pytest.mark.parametrize("sensor", ALL, ids=name)
@@ -96,7 +103,7 @@ def test_nothing_is_changed(sensor):
     before = x.copy(), z.copy()
     sensor.jacobian(x)
     sensor.residual(z, sensor.measure(x))
-    position, _, _ = sensor.locate(z)
+    position, _, _ = sensor.locate(z, 4)
     position += 1.0  # the caller may do with results what he likes
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(z, before[1])
@@ -171,9 +178,9 @@ def test_bad_clutter_from_functions_is_caught(bad):
 def test_function_sensor_needs_locate_fn_only_for_births_at_measurements():
     sensor = FunctionSensor(1, lambda x: x[:, :1], std=1)
     with pytest.raises(ValueError, match=r"locate_fn.*GaussianBirth"):
-        sensor.locate(np.zeros((1, 1)))
+        sensor.locate(np.zeros((1, 1)), 4)
     given_one = FunctionSensor(1, lambda x: x[:, :1], locate_fn=lambda z: (z, z, z), std=1)
-    assert given_one.locate(np.ones((1, 1)))[0] == 1
+    assert given_one.locate(np.ones((1, 1)), 2)[0] == 1
     H = FunctionSensor(1, lambda x: x[:, :1], lambda x: np.full((len(x), 1, 2), 5.0), std=1)
     np.testing.assert_array_equal(H.jacobian(np.zeros((2, 2))), np.full((2, 1, 2), 5.0))
 

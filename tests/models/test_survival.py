@@ -58,11 +58,12 @@ def test_never_quite_certain_and_never_negative():
 
 
 def test_mean_lifetime():
-    assert Survival(np.exp(-0.1)).lifetime == pytest.approx(10.0)
+    assert Survival(np.exp(-0.1)).lifetime(M) == pytest.approx(10.0)
     times = np.random.default_rng(0).geometric(0.001, 400_000) * 0.01  # steps of 10 ms
-    assert Survival(0.999**100).lifetime == pytest.approx(times.mean(), rel=0.01)
-    assert Survival(1.0).lifetime == np.inf
-    assert Survival(lambda x: np.full(len(x), 0.5)).lifetime == np.inf
+    assert Survival(0.999**100).lifetime(M) == pytest.approx(times.mean(), rel=0.01)
+    assert Survival(1.0).lifetime(M) == np.inf
+    assert Survival(lambda x: np.full(len(x), 0.5)).lifetime(M[:0]) == np.inf
+    assert Survival(lambda x: np.exp(-x[:, 0])).lifetime(np.array([[0.5], [0.1]])) == pytest.approx(10.0)
 
 
 def test_what_stands_for_a_survival():

@@ -19,7 +19,7 @@ from sims.evaluate import (
 )
 from sims.scenarios import SCENARIOS, scenario
 from sims.trackers import CHOSEN, SETTINGS, TRACKERS, expected_number, settings_of, with_threshold
-from tracking.metrics import gospa, ospa2
+from tracking.metrics import gospa, ospa, ospa2
 from tracking.tracks import Tracks
 
 
@@ -53,7 +53,7 @@ def score_of(monkeypatch, problem, states):
 
 def numbers(scores):
     return {
-        name: [(*r.gospa, r.ospa2, r.expected, r.reported, r.true) for r in runs]
+        name: [(*r.gospa, r.ospa, r.ospa2, r.expected, r.reported, r.true) for r in runs]
         for name, runs in scores.items()
     }
 
@@ -99,6 +99,7 @@ def test_reporting_the_truth_is_free_and_silence_costs_every_object(name, monkey
     states = scene.truth.states
     perfect = score_of(monkeypatch, problem, states)
     assert perfect.gospa.tolist() == [0, 0, 0, 0]
+    assert perfect.ospa == 0
     assert perfect.reported == perfect.true > 0
     silent = score_of(monkeypatch, problem, states[:0])
     last = problem.scored == "last"
@@ -124,6 +125,7 @@ def test_scores_are_those_of_the_metrics(monkeypatch):
     each = [gospa(x, y, 20.0, 1.0)[:4] for x, y in sets]
     np.testing.assert_allclose(found.gospa, np.mean(each, axis=0))
     assert found.gospa[:3].min() > 0
+    assert found.ospa == np.mean([ospa(x, y, 20.0, 1.0).total for x, y in sets])
     assert found.ospa2 == ospa2(truth[..., :2], states[..., :2], 20.0, 1.0).total
 
 

@@ -71,7 +71,12 @@ class Models:
 
     def birth_time(self, dt: float) -> float:
         """Seconds of births that count in a step: of a pause beyond the mean lifetime most are gone again."""
-        return min(dt, self.survival.lifetime)
+        birth, dim = self.birth, self.motion.dim
+        if isinstance(birth, UniformBirth):
+            born = birth.grid(dim)
+        else:
+            born = birth.mean if isinstance(birth, GaussianBirth) else np.zeros((0, dim))
+        return min(dt, self.survival.lifetime(born))
 
     @property
     def box(self) -> UniformBirth | None:

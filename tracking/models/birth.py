@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from tracking.checks import as_covariance, require_positive, require_probability
 
@@ -93,7 +94,7 @@ class _FromMeasurement:
             mean (m, d), covariance (m, d, d), and the log density (m,) of z for an object whose position
             is uniform with density one.
         """
-        position, position_cov, log_density = sensor.locate(z)
+        position, position_cov, log_density = sensor.locate(z, dim)
         dims = position.shape[1]
         m = np.empty((len(z), dim))
         m[:, :dims], m[:, dims:] = position, self.rest_mean
@@ -156,8 +157,14 @@ class UniformBirth(_FromMeasurement):
         Of objects uniform in a box, the fraction E|v_i| dt / L_i leaves through the two sides of axis i.
         """
         length = np.subtract(self.upper, self.lower)
-        std = np.broadcast_to(self.rest_std, np.shape(self.rest_std) or (len(length),))[: len(length)]
-        return float(np.prod(np.clip(1 - np.sqrt(2 / np.pi) * std * dt / length, 0.0, 1.0)))
+        std, mean = (_per_axis(rest, len(length)) for rest in (self.rest_std, self.rest_mean))
+        speed = np.sqrt(2 / np.pi) * std * np.exp(-0.5 * (mean / std) ** 2) + mean * (1 - 2 * ndtr(-mean / std))
+        return float(np.prod(np.clip(1 - speed * dt / length, 0.0, 1.0)))
+
+
+def _per_axis(rest, dims: int) -> np.ndarray:
+    """The entries of `rest` that are velocities, one for each position coordinate."""
+    return np.broadcast_to(np.asarray(rest, float), np.shape(rest) or (dims,))[:dims]
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,11 @@ class Sensor(Protocol):
     def clutter(self, z: np.ndarray) -> np.ndarray:
         """Clutter intensity (m,) at measurements (m, d_z), above 0."""
 
-    def locate(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Position (m, dims), its covariance, and log |d position / d z| (m,) of measurements."""
+    def locate(self, z: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position (m, dims), its covariance, and log |d position / d z| (m,) of measurements.
+
+        `dim` is the length of the state: noise that depends on the state is that of an object at rest there.
+        """
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ class PositionSensor(_Shared):
         """H = [I 0], (dims, d)."""
         return np.eye(self.dims, x.shape[-1])
 
-    def locate(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def locate(self, z: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (m, dims), its covariance (m, dims, dims) and log |d position / d z| (m,)."""
-        R = np.broadcast_to(self.noise(z), (len(z), self.dims, self.dims))
+        R = np.broadcast_to(self.noise(_at_rest(z, dim)), (len(z), self.dims, self.dims))
         return z.copy(), R.copy(), np.zeros(len(z))
 
 
@@ -185,7 +188,7 @@ class RangeBearing(_Shared):
         H[..., 1, 0], H[..., 1, 1] = -sign * dy / r**2, sign * dx / r**2
         return H
 
-    def locate(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def locate(self, z: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (m, 2), its covariance (m, 2, 2) and log |d position / d z| = log r, (m,)."""
         r, theta = np.maximum(z[:, 0], 1e-9), z[:, 1]
         cos, sin = np.cos(theta), np.sin(theta)
@@ -195,7 +198,7 @@ class RangeBearing(_Shared):
         if self.from_north:
             J = J[:, ::-1]
         position = J[:, :, 0] * r[:, None] + np.asarray(self.origin)
-        R = np.broadcast_to(self.noise(position), (len(z), self.dim_z, self.dim_z))[:, :2, :2]
+        R = np.broadcast_to(self.noise(_at_rest(position, dim)), (len(z), self.dim_z, self.dim_z))[:, :2, :2]
         return position, J @ R @ J.swapaxes(1, 2), np.log(r)
 
 
@@ -256,7 +259,7 @@ class FunctionSensor(_Shared):
             return np.asarray(self.jacobian_fn(x), float)
         return central_differences(self.measure, x, self.residual)
 
-    def locate(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def locate(self, z: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position, its covariance and log |d position / d z| of measurements."""
         if self.locate_fn is None:
             raise ValueError(
@@ -264,3 +267,8 @@ class FunctionSensor(_Shared):
                 "(measurement -> position, covariance, log volume). Give one, or use GaussianBirth."
             )
         return self.locate_fn(z)
+
+
+def _at_rest(position: np.ndarray, dim: int) -> np.ndarray:
+    """States (m, dim) at positions (m, dims), all else zero."""
+    return np.pad(position, ((0, 0), (0, dim - position.shape[1])))

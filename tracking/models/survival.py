@@ -35,10 +35,9 @@ class Survival:
     def bounded(self) -> bool:
         return self.lower is not None
 
-    @property
-    def lifetime(self) -> float:
-        """Mean time to live, s; infinite where the probability is a function of the state."""
-        p = self.probability
+    def lifetime(self, x: np.ndarray) -> float:
+        """Mean time to live, s, of the longest-lived of the states (n, d); infinite where there is none."""
+        p = self.lives(x, 1.0).max() if callable(self.probability) and len(x) else self.probability
         return np.inf if callable(p) or p == 1 else 0.0 if p == 0 else float(-1 / np.log(p))
 
     def __call__(self, m: np.ndarray, P: np.ndarray, dt: float, before=None) -> np.ndarray:
