@@ -92,7 +92,9 @@ def test_locate_of_no_measurements():
 
 def test_noise_that_depends_on_the_state_gets_whole_states():
     """Also where there is only a measurement so far: an object at rest there."""
-    sensor = RangeBearing(cov=lambda x: (1 + x[:, 3:4, None] ** 2 + x[:, :1, None]) * np.eye(2), origin=(1, 0))
+    sensor = RangeBearing(
+        cov=lambda x: (1 + x[:, 3:4, None] ** 2 + x[:, :1, None]) * np.eye(2), origin=(1, 0)
+    )
     cov = sensor.locate(np.array([[2.0, 0.0]]), 4)[1]
     np.testing.assert_allclose(cov, [np.diag([4.0, 4 * 2.0**2])])
 

@@ -85,7 +85,16 @@ def test_the_document_has_its_schema_and_is_strict_json():
     text = json.dumps(result, allow_nan=False)
     assert {"scenario", "seed", "runs", "settings", "trackers"} <= set(json.loads(text))
     for name, row in result["trackers"].items():
-        assert {"gospa", "localisation", "missed", "false", "ospa", "ospa2", "ci95", "cpu_ms_per_scan"} <= set(row)
+        assert {
+            "gospa",
+            "localisation",
+            "missed",
+            "false",
+            "ospa",
+            "ospa2",
+            "ci95",
+            "cpu_ms_per_scan",
+        } <= set(row)
         assert set(row["cpu_ms_per_scan"]) == {"median", "p95"}
         assert row["ospa2"] is None
         assert row["cardinality"] == {"expected": None, "reported": 5.5, "true": pytest.approx(5.7)}

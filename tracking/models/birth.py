@@ -158,7 +158,9 @@ class UniformBirth(_FromMeasurement):
         """
         length = np.subtract(self.upper, self.lower)
         std, mean = (_per_axis(rest, len(length)) for rest in (self.rest_std, self.rest_mean))
-        speed = np.sqrt(2 / np.pi) * std * np.exp(-0.5 * (mean / std) ** 2) + mean * (1 - 2 * ndtr(-mean / std))
+        speed = np.sqrt(2 / np.pi) * std * np.exp(-0.5 * (mean / std) ** 2) + mean * (
+            1 - 2 * ndtr(-mean / std)
+        )
         return float(np.prod(np.clip(1 - speed * dt / length, 0.0, 1.0)))
 
 
