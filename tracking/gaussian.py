@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from tracking.kalman import gains, propagate
+
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -51,18 +53,11 @@ class EKF:
 
     def predict(self, m, P, motion, dt):
         """Moments after `dt` seconds, (n, d) and (n, d, d)."""
-        F = motion.jacobian(m, dt)
-        return motion.transition(m, dt), symmetrise(F @ P @ F.swapaxes(-1, -2) + motion.noise(m, dt))
+        return motion.transition(m, dt), propagate(P, motion.jacobian(m, dt), motion.noise(m, dt))
 
     def innovate(self, m, P, sensor):
         """Predicted measurements of densities (n, d), (n, d, d)."""
-        H, R = sensor.jacobian(m), sensor.noise(m)
-        H = np.broadcast_to(H, (len(m), *H.shape[-2:]))
-        PHt = P @ H.swapaxes(-1, -2)  # (n, d, d_z)
-        S, S_inv, log_det, gain = _gain(symmetrise(H @ PHt + R), PHt)
-        I_KH = np.eye(m.shape[-1]) - gain @ H
-        joseph = I_KH @ P @ I_KH.swapaxes(-1, -2) + gain @ R @ gain.swapaxes(-1, -2)
-        return Innovation(sensor.measure(m), S, S_inv, log_det, gain, symmetrise(joseph))
+        return Innovation(sensor.measure(m), *gains(P, sensor.jacobian(m), sensor.noise(m)))
 
 
 class _SigmaPoints:
@@ -129,8 +124,12 @@ class CKF(_SigmaPoints):
 
 def log_likelihood(innovation: Innovation, nu: np.ndarray, index=slice(None)) -> np.ndarray:
     """log N(z; z_hat, S) of residuals nu (n, d_z) = z - z_hat for the Gaussians `index`."""
-    d2 = mahalanobis2(innovation, nu, index)
-    return -0.5 * (d2 + innovation.log_det[index] + nu.shape[-1] * LOG_2PI)
+    return log_normal(mahalanobis2(innovation, nu, index), innovation.log_det[index], nu.shape[-1])
+
+
+def log_normal(d2: np.ndarray, log_det: np.ndarray, d_z: int) -> np.ndarray:
+    """log density of a Gaussian in `d_z` dimensions at squared Mahalanobis distances d2 (n,)."""
+    return -0.5 * (d2 + log_det + d_z * LOG_2PI)
 
 
 def mahalanobis2(innovation: Innovation, nu: np.ndarray, index=slice(None)) -> np.ndarray:

@@ -35,7 +35,7 @@ def dense(predicted, z, threshold, angles):
     m=st.integers(0, 40),
     d=st.integers(1, 3),
     wraps=st.integers(0, 3),
-    threshold=st.sampled_from([0.5, 9.0, 20.0, 1e9, np.inf]),
+    threshold=st.sampled_from([1e-3, 0.5, 9.0, 20.0, 1e9, np.inf]),
 )
 def test_equals_the_dense_table(seed, n, m, d, wraps, threshold):
     rng = np.random.default_rng(seed)

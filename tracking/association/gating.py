@@ -1,7 +1,8 @@
 """Gating: which measurements can come from which predicted Gaussians, without a dense table.
 
-The measurements are sorted along one axis once a scan; each Gaussian looks only at those inside its own
-window on that axis, so the cost grows with the number of pairs, not with tracks x measurements.
+The measurements are sorted once a scan into strips about as wide as a gate, and along each strip; a Gaussian
+looks only into the one or two strips and the window along them that its gate covers, so the cost grows with
+the number of pairs, not with tracks x measurements.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ class Pairs(NamedTuple):
     """Gated pairs in compressed rows: Gaussian i pairs with measurements col[offset[i]:offset[i + 1]].
 
     offset (n + 1,) int64; row (e,) and col (e,) int64; d2 (e,) squared Mahalanobis distance;
-    nu (e, d_z) residual z - z_hat.
+    nu (e, d_z) residual z - z_hat; n_columns: number of measurements.
     """
 
     offset: np.ndarray
@@ -23,6 +24,7 @@ class Pairs(NamedTuple):
     col: np.ndarray
     d2: np.ndarray
     nu: np.ndarray
+    n_columns: int
 
 
 def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = ()) -> Pairs:
@@ -36,52 +38,101 @@ def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = 
     """
     wraps = np.zeros(z.shape[1], np.bool_)
     wraps[list(angles)] = True
-    axis = int(np.argmin(wraps))  # the first that does not wrap, if there is one
-    order = np.argsort(z[:, axis], kind="stable")
-    reach = np.sqrt(threshold * innovation.S[:, axis, axis])
-    if wraps[axis]:
-        reach[:] = np.inf
-    low = np.searchsorted(z[order, axis], innovation.z_hat[:, axis] - reach)
-    high = np.searchsorted(z[order, axis], innovation.z_hat[:, axis] + reach, side="right")
-    offset, col, d2, nu = _scan(
-        innovation.z_hat, innovation.S_inv, z, order, low, high, float(threshold), wraps
+    straight = np.flatnonzero(~wraps)
+    along = straight[-1] if len(straight) else -1  # sorted along this axis, in strips across the other
+    across = straight[0] if len(straight) > 1 else -1
+    order = np.argsort(z[:, along], kind="stable") if along >= 0 else np.arange(len(z))
+    z_hat = np.ascontiguousarray(innovation.z_hat)
+    return Pairs(
+        *_search(z_hat, innovation.S, innovation.S_inv, z, order, across, along, float(threshold), wraps)
     )
-    return Pairs(offset, np.repeat(np.arange(len(offset) - 1), np.diff(offset)), col, d2, nu)
 
 
 @compiled
-def _scan(z_hat, S_inv, z, order, low, high, threshold, wraps):
+def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
     n, d = z_hat.shape
+    order, starts, low, width = _strips(S, z, order, across, threshold)
+    z = z[order]
     offset = np.zeros(n + 1, np.int64)
-    capacity = 4 * n + 16
-    col, d2, nu = np.empty(capacity, np.int64), np.empty(capacity), np.empty((capacity, d))
+    capacity = 2 * n + 16
+    row, col, d2 = np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity)
+    nu = np.empty((capacity, d))
     e = 0
     residual = np.empty(d)
     for i in range(n):
-        start = e
-        for k in range(low[i], high[i]):
-            j = order[k]
-            for a in range(d):
-                residual[a] = z[j, a] - z_hat[i, a]
-                if wraps[a]:
-                    residual[a] = np.pi - (np.pi - residual[a]) % (2 * np.pi)
-            distance = 0.0
-            for a in range(d):
-                for b in range(d):
-                    distance += residual[a] * S_inv[i, a, b] * residual[b]
-            if distance < threshold:
-                if e == len(col):
-                    col, d2, nu = _longer(col), _longer(d2), _longer(nu)
-                col[e], d2[e], nu[e] = j, distance, residual
-                e += 1
-        by_column = np.argsort(col[start:e])
-        col[start:e], d2[start:e], nu[start:e] = (
-            col[start:e][by_column],
-            d2[start:e][by_column],
-            nu[start:e][by_column],
-        )
+        first, last = 0, len(starts) - 2
+        if across >= 0:
+            reach = np.sqrt(threshold * S[i, across, across])
+            first = _strip(z_hat[i, across] - reach, low, width, last)
+            last = _strip(z_hat[i, across] + reach, low, width, last)
+        reach = np.sqrt(threshold * S[i, along, along]) if along >= 0 else np.inf
+        begin = e
+        for s in range(first, last + 1):
+            k, end = starts[s], starts[s + 1]
+            if along >= 0:
+                k = _first_not_below(z, along, k, end, z_hat[i, along] - reach)
+            while k < end and (along < 0 or z[k, along] <= z_hat[i, along] + reach):
+                for a in range(d):
+                    residual[a] = z[k, a] - z_hat[i, a]
+                    if wraps[a]:
+                        residual[a] = np.pi - (np.pi - residual[a]) % (2 * np.pi)
+                distance = 0.0
+                for a in range(d):
+                    for b in range(d):
+                        distance += residual[a] * S_inv[i, a, b] * residual[b]
+                if distance < threshold:
+                    if e == len(col):
+                        row, col, d2, nu = _longer(row), _longer(col), _longer(d2), _longer(nu)
+                    place = e  # insertion sort by column
+                    while place > begin and col[place - 1] > order[k]:
+                        col[place], d2[place], nu[place] = col[place - 1], d2[place - 1], nu[place - 1]
+                        place -= 1
+                    row[e], col[place], d2[place], nu[place] = i, order[k], distance, residual
+                    e += 1
+                k += 1
         offset[i + 1] = e
-    return offset, col[:e], d2[:e], nu[:e]
+    return offset, row[:e], col[:e], d2[:e], nu[:e], len(z)
+
+
+@compiled
+def _strips(S, z, order, across, threshold):
+    """The measurements by strip, in `order` within each: order, starts of the strips, low end and width."""
+    m = len(z)
+    if across < 0 or m == 0 or len(S) == 0:
+        return order, np.array([0, m]), 0.0, np.inf
+    low, high = z[:, across].min(), z[:, across].max()
+    width = 2 * np.sqrt(threshold * np.median(S[:, across, across]))  # most gates lie in one strip or two
+    count = int(min((high - low) / width + 1, m)) if width > 0 else m
+    width = max(width, (high - low) / count)
+    starts = np.zeros(count + 1, np.int64)
+    strip = np.empty(m, np.int64)
+    for j in range(m):
+        strip[j] = _strip(z[j, across], low, width, count - 1)
+        starts[strip[j] + 1] += 1
+    starts = np.cumsum(starts)
+    place, sorted_order = starts[:-1].copy(), np.empty(m, np.int64)
+    for j in order:
+        sorted_order[place[strip[j]]] = j
+        place[strip[j]] += 1
+    return sorted_order, starts, low, width
+
+
+@compiled
+def _strip(value, low, width, last):
+    """Strip that a coordinate lies in, the outer ones reaching to infinity."""
+    s = (value - low) / width if width > 0 else 0.0
+    return last if s >= last else int(s) if s > 0 else 0  # NaN, of infinities: 0
+
+
+@compiled
+def _first_not_below(z, axis, start, end, value):
+    while start < end:
+        middle = (start + end) // 2
+        if z[middle, axis] < value:
+            start = middle + 1
+        else:
+            end = middle
+    return start
 
 
 @compiled

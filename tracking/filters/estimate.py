@@ -74,11 +74,9 @@ def expected_distance(P: np.ndarray, dims: int, p: float) -> np.ndarray:
 
 def best(density, config, time: float) -> Tracks:
     """Bernoullis of the best global hypothesis with r of at least `config.threshold`."""
-    mixture = density.mixture
-    rows = np.zeros(mixture.n_clusters, np.int64)  # sorted: the first is the best
-    return _row_tracks(
-        density, rows, [_chosen(density, k, 0, config.threshold) for k in range(len(rows))], time
-    )
+    local = density.mixture.best
+    track = np.flatnonzero((local >= 0) & (density.local.r[local] >= config.threshold))
+    return _as_tracks(density, track, local[track], time)
 
 
 def most_probable(density, config, time: float) -> Tracks:
@@ -173,14 +171,12 @@ def _row_tracks(density, rows, chosen, time):
     local, track = (
         np.concatenate(a).astype(np.int64) if a else np.zeros(0, np.int64) for a in (local, track)
     )
-    return Tracks(
-        time,
-        density.label[track],
-        density.local.m[local],
-        density.local.P[local],
-        density.local.r[local],
-        density.local.source[local],
-    )
+    return _as_tracks(density, track, local, time)
+
+
+def _as_tracks(density, track, local, time):
+    chosen = density.local.take(local)
+    return Tracks(time, density.label[track], chosen.m, chosen.P, chosen.r, chosen.source)
 
 
 def _representatives(density, tracks, existence, time):
@@ -189,9 +185,7 @@ def _representatives(density, tracks, existence, time):
     The mean over hypotheses would lie between two objects whenever it is open which of them a track follows.
     """
     mixture, local = density.mixture, density.local
-    width = np.diff(mixture.track_offset)
-    column = np.arange(mixture.n_tracks) - np.repeat(mixture.track_offset[:-1], width)
-    in_best = mixture.entry[np.repeat(mixture.entry_offset[:-1], width) + column]  # first row: the best
+    in_best = mixture.best
     owner = np.repeat(np.arange(mixture.n_tracks), np.diff(mixture.local_offset))
     likeliest = np.lexsort((-local_weights(mixture) * local.r, owner))[mixture.local_offset[:-1]]
     chosen = local.take(np.where(in_best >= 0, in_best, likeliest)[tracks])

@@ -51,6 +51,12 @@ class Mixture(NamedTuple):
     def n_tracks(self) -> int:
         return len(self.local_offset) - 1
 
+    @property
+    def best(self) -> np.ndarray:
+        """Local hypothesis (t,) of every track in the best global hypothesis of its cluster, or -1."""
+        before = self.entry_offset[:-1] - self.track_offset[:-1]  # entries that are not in a first row
+        return self.entry[np.repeat(before, np.diff(self.track_offset)) + np.arange(self.n_tracks)]
+
     def table(self, k: int) -> np.ndarray:
         """Local hypotheses of cluster k, (rows, tracks)."""
         flat = self.entry[self.entry_offset[k] : self.entry_offset[k + 1]]

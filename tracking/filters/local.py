@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tracking.association.gating import Pairs, gate
+from tracking.compiled import compiled
 from tracking.filters.tracker import Models, Scan
-from tracking.gaussian import Innovation, Linearisation, log_likelihood
+from tracking.gaussian import Innovation, Linearisation, log_normal
+from tracking.kalman import correct
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class Outcomes(NamedTuple):
     def detected(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (k, d) and covariances (k, d, d) after the detections of pairs e (k,)."""
         i = self.pairs.row[e]
-        moved = np.einsum("nij,nj->ni", self.innovation.gain[i], self.pairs.nu[e])
-        return self.local.m[i] + moved, self.innovation.P_post[i]
+        return corrected(self.local.m, self.innovation.gain, self.pairs, e), self.innovation.P_post[i]
 
 
 def outcomes(local: Locals, scan: Scan, linearisation: Linearisation, threshold: float) -> Outcomes:
@@ -88,11 +89,21 @@ def outcomes(local: Locals, scan: Scan, linearisation: Linearisation, threshold:
     sensor = scan.sensor
     innovation = linearisation.innovate(local.m, local.P, sensor)
     pairs = gate(innovation, scan.z, threshold, sensor.angles)
-    likelihood = log_likelihood(innovation, pairs.nu, pairs.row)
     p = sensor.detection(local.m)
     p_detect = p * local.visible
     visible = local.visible * (1 - p) / (1 - p_detect)
-    return Outcomes(local, innovation, pairs, likelihood, p_detect, visible)
+    log_likelihood = log_normal(pairs.d2, innovation.log_det[pairs.row], sensor.dim_z)
+    return Outcomes(local, innovation, pairs, log_likelihood, p_detect, visible)
+
+
+@compiled
+def corrected(m, gain, pairs, e):
+    """Means m + K nu (k, d) after the detections of pairs e (k,)."""
+    out = np.empty((len(e), m.shape[1]))
+    for k in range(len(e)):
+        i = pairs.row[e[k]]
+        correct(out[k], m[i], gain[i], pairs.nu[e[k]])
+    return out
 
 
 def after(out: Outcomes, option, existence, n_private: int, new_m, new_P) -> Locals:
@@ -104,17 +115,29 @@ def after(out: Outcomes, option, existence, n_private: int, new_m, new_P) -> Loc
         n_private: private options of each local hypothesis; all of them leave the Gaussian as it is.
         new_m:     (m, d) and new_P (m, d, d): Gaussians of the tracks that the measurements start.
     """
-    n_pairs, n_new = len(out.pairs.col), len(out.pairs.col) + n_private * len(out.local)
-    d = out.local.m.shape[1]
-    m, P, source = np.empty((len(option), d)), np.empty((len(option), d, d)), np.full(len(option), -1)
-    hit, new = np.flatnonzero(option < n_pairs), np.flatnonzero(option >= n_new)
-    kept = np.flatnonzero((option >= n_pairs) & (option < n_new))
-    m[hit], P[hit] = out.detected(option[hit])
-    source[hit] = out.pairs.col[option[hit]]
-    unchanged = (option[kept] - n_pairs) // n_private
-    m[kept], P[kept] = out.local.m[unchanged], out.local.P[unchanged]
-    visible = np.ones(len(option))
-    visible[kept] = out.visible[unchanged]
-    source[new] = option[new] - n_new
-    m[new], P[new] = new_m[source[new]], new_P[source[new]]
-    return Locals(existence[option], m, P, source, visible)
+    n_new = len(out.pairs.col) + n_private * len(out.local)
+    arrays = _after(
+        option, n_new, n_private, out.pairs, out.local.m, out.local.P, out.innovation, out.visible, new_m, new_P
+    )
+    return Locals(existence[option], *arrays)
+
+
+@compiled
+def _after(option, n_new, n_private, pairs, m, P, innovation, visible, new_m, new_P):
+    n, d = len(option), m.shape[1]
+    out_m, out_P = np.empty((n, d)), np.empty((n, d, d))
+    source, out_visible = np.full(n, -1), np.ones(n)
+    n_pairs = len(pairs.col)
+    for k in range(n):
+        o = option[k]
+        if o < n_pairs:
+            i = pairs.row[o]
+            correct(out_m[k], m[i], innovation.gain[i], pairs.nu[o])
+            out_P[k], source[k] = innovation.P_post[i], pairs.col[o]
+        elif o < n_new:
+            i = (o - n_pairs) // n_private
+            out_m[k], out_P[k], out_visible[k] = m[i], P[i], visible[i]
+        else:
+            j = o - n_new
+            out_m[k], out_P[k], source[k] = new_m[j], new_P[j], j
+    return out_m, out_P, source, out_visible

@@ -13,7 +13,8 @@ import numpy as np
 from tracking.association.gating import gate
 from tracking.compiled import compiled
 from tracking.filters.tracker import Models, Scan
-from tracking.gaussian import log_likelihood, symmetrise
+from tracking.gaussian import log_normal
+from tracking.kalman import correct
 from tracking.models.birth import GaussianBirth, UniformBirth
 
 
@@ -82,43 +83,71 @@ class FirstDetections(NamedTuple):
 def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float) -> FirstDetections:
     """Bernoulli densities that the measurements start (Garcia-Fernandez et al. 2018, eq. 19-23)."""
     z, sensor, box, linearisation = scan.z, scan.sensor, models.box, models.linearisation
-    n, d = len(z), poisson.m.shape[1]
     innovation = linearisation.innovate(poisson.m, poisson.P, sensor)
     pairs = gate(innovation, z, threshold, sensor.angles)
-    p_detect = sensor.detection(poisson.m)
     with np.errstate(divide="ignore"):
-        log_c = np.log(p_detect * poisson.w)[pairs.row] + log_likelihood(innovation, pairs.nu, pairs.row)
-    mean = poisson.m[pairs.row] + np.einsum("nij,nj->ni", innovation.gain[pairs.row], pairs.nu)
-    cov, col = innovation.P_post[pairs.row], pairs.col
-    if box is not None and poisson.uniform > 0 and n > 0:
-        start, start_cov, log_density = box.start(z, sensor, d)
-        dims = len(box.lower)
-        std = np.sqrt(np.diagonal(start_cov, axis1=1, axis2=2)[:, :dims])
-        near = np.all(
-            (start[:, :dims] > np.subtract(box.lower, 5 * std))
-            & (start[:, :dims] < np.add(box.upper, 5 * std)),
-            axis=1,
-        )
-        with np.errstate(divide="ignore"):
-            log_u = np.log(sensor.detection(start) * poisson.uniform / box.volume) + log_density
-        log_c = np.concatenate((log_c, log_u[near]))
-        mean, cov = np.concatenate((mean, start[near])), np.concatenate((cov, start_cov[near]))
-        col = np.concatenate((col, np.flatnonzero(near)))
-    log_e = np.full(n, -np.inf)
-    np.logaddexp.at(log_e, col, log_c)
-    with np.errstate(invalid="ignore"):
-        share = np.where(np.isfinite(log_c), np.exp(log_c - log_e[col]), 0.0)
-    return FirstDetections(log_e, *_matched(share, mean, cov, col, n))
+        log_w = np.log(sensor.detection(poisson.m) * poisson.w)
+    log_c = log_w[pairs.row] + log_normal(pairs.d2, innovation.log_det[pairs.row], sensor.dim_z)
+    first = _mixed(log_c, pairs, poisson.m, innovation)
+    if box is None or poisson.uniform == 0 or len(z) == 0:
+        return FirstDetections(*first)
+    start, start_cov, log_density = box.start(z, sensor, poisson.m.shape[1])
+    with np.errstate(divide="ignore"):
+        log_u = np.log(sensor.detection(start) * poisson.uniform / box.volume) + log_density
+    log_u[~box.near(start, start_cov)] = -np.inf
+    return FirstDetections(*_with(*first, log_u, start, start_cov))
 
 
-def _matched(share, mean, cov, col, n):
-    """Moments (n, d), (n, d, d) of the mixtures that the components' columns make."""
+@compiled
+def _mixed(log_c, pairs, m, innovation):
+    """Log weight (n,), mean and covariance of the mixture of the components that gate each measurement."""
+    n, d = pairs.n_columns, m.shape[1]
+    log_e, mean, cov = np.full(n, -np.inf), np.zeros((n, d)), np.zeros((n, d, d))
+    top = np.full(n, -np.inf)
+    for e in range(len(log_c)):
+        top[pairs.col[e]] = max(top[pairs.col[e]], log_c[e])
+    total = np.zeros(n)
+    moved = np.empty((len(log_c), d))
+    for e in range(len(log_c)):
+        i, j = pairs.row[e], pairs.col[e]
+        if top[j] == -np.inf:
+            continue
+        w = np.exp(log_c[e] - top[j])
+        total[j] += w
+        correct(moved[e], m[i], innovation.gain[i], pairs.nu[e])
+        mean[j] += w * moved[e]
+    for j in range(n):
+        if total[j] > 0:
+            log_e[j] = top[j] + np.log(total[j])
+            mean[j] /= total[j]
+    for e in range(len(log_c)):
+        i, j = pairs.row[e], pairs.col[e]
+        if top[j] == -np.inf:
+            continue
+        share = np.exp(log_c[e] - log_e[j])
+        for a in range(d):
+            for b in range(d):
+                spread = (moved[e, a] - mean[j, a]) * (moved[e, b] - mean[j, b])
+                cov[j, a, b] += share * (innovation.P_post[i, a, b] + spread)
+    return log_e, mean, cov
+
+
+@compiled
+def _with(log_e, mean, cov, log_u, start, start_cov):
+    """The mixtures with one component more each, of log weight log_u (n,), moment matched."""
     d = mean.shape[1]
-    m, P = np.zeros((n, d)), np.zeros((n, d, d))
-    np.add.at(m, col, share[:, None] * mean)
-    e = mean - m[col]
-    np.add.at(P, col, share[:, None, None] * (cov + e[:, :, None] * e[:, None, :]))
-    return m, symmetrise(P)
+    for j in range(len(log_e)):
+        if log_u[j] == -np.inf:
+            continue
+        total = np.logaddexp(log_e[j], log_u[j])
+        old, new = np.exp(log_e[j] - total), np.exp(log_u[j] - total)
+        for a in range(d):
+            for b in range(d):
+                spread = (start[j, a] - mean[j, a]) * (start[j, b] - mean[j, b])
+                cov[j, a, b] = old * cov[j, a, b] + new * start_cov[j, a, b] + old * new * spread
+        mean[j] = old * mean[j] + new * start[j]
+        log_e[j] = total
+    return log_e, mean, cov
 
 
 def missed(poisson: Poisson, sensor, models: Models) -> Poisson:

@@ -151,6 +151,13 @@ class UniformBirth(_FromMeasurement):
         x[:, : len(lower)], x[:, len(lower) :] = lower + position * (upper - lower), self.rest_mean
         return x
 
+    def near(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
+        """Which Gaussians (n, d), (n, d, d) may lie in the box: within five standard deviations, (n,) bool."""
+        dims = len(self.lower)
+        margin = 5 * np.sqrt(np.diagonal(P, axis1=1, axis2=2)[:, :dims])
+        position = m[:, :dims]
+        return ((position > self.lower - margin) & (position < self.upper + margin)).all(axis=1)
+
     def stay(self, dt: float) -> float:
         """Probability that an object of this birth is still in the box after `dt`, to first order.
 
