@@ -117,7 +117,16 @@ def after(out: Outcomes, option, existence, n_private: int, new_m, new_P) -> Loc
     """
     n_new = len(out.pairs.col) + n_private * len(out.local)
     arrays = _after(
-        option, n_new, n_private, out.pairs, out.local.m, out.local.P, out.innovation, out.visible, new_m, new_P
+        option,
+        n_new,
+        n_private,
+        out.pairs,
+        out.local.m,
+        out.local.P,
+        out.innovation,
+        out.visible,
+        new_m,
+        new_P,
     )
     return Locals(existence[option], *arrays)
 

@@ -7,9 +7,10 @@ MeasurementBirth  near the measurements of the scan before that no track explain
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import erf, exp, pi, sqrt
 
 import numpy as np
-from scipy.special import ndtr
 
 from tracking.checks import as_covariance, require_positive, require_probability
 
@@ -141,15 +142,18 @@ class UniformBirth(_FromMeasurement):
 
     def grid(self, dim: int) -> np.ndarray:
         """States (n, dim) spread over the box, to average functions of the state over its objects."""
+        x = np.empty((len(self._positions), dim))
+        dims = len(self.lower)
+        x[:, :dims], x[:, dims:] = self._positions, self.rest_mean
+        return x
+
+    @cached_property
+    def _positions(self) -> np.ndarray:
         lower, upper = np.asarray(self.lower, float), np.asarray(self.upper, float)
         steps = GRID_POINTS[min(len(lower), 4) - 1]
         middles = (np.arange(steps) + 0.5) / steps
-        position = np.stack(np.meshgrid(*[middles] * len(lower), indexing="ij"), axis=-1).reshape(
-            -1, len(lower)
-        )
-        x = np.empty((len(position), dim))
-        x[:, : len(lower)], x[:, len(lower) :] = lower + position * (upper - lower), self.rest_mean
-        return x
+        share = np.stack(np.meshgrid(*[middles] * len(lower), indexing="ij"), axis=-1)
+        return lower + share.reshape(-1, len(lower)) * (upper - lower)
 
     def near(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
         """Which Gaussians (n, d), (n, d, d) may lie in the box: within five standard deviations, (n,) bool."""
@@ -163,17 +167,17 @@ class UniformBirth(_FromMeasurement):
 
         Of objects uniform in a box, the fraction E|v_i| dt / L_i leaves through the two sides of axis i.
         """
-        length = np.subtract(self.upper, self.lower)
-        std, mean = (_per_axis(rest, len(length)) for rest in (self.rest_std, self.rest_mean))
-        speed = np.sqrt(2 / np.pi) * std * np.exp(-0.5 * (mean / std) ** 2) + mean * (
-            1 - 2 * ndtr(-mean / std)
-        )
-        return float(np.prod(np.clip(1 - speed * dt / length, 0.0, 1.0)))
+        stays = 1.0
+        for i, (lower, upper) in enumerate(zip(self.lower, self.upper)):
+            std, mean = _entry(self.rest_std, i), _entry(self.rest_mean, i)
+            speed = sqrt(2 / pi) * std * exp(-0.5 * (mean / std) ** 2) + mean * erf(mean / std / sqrt(2))
+            stays *= min(max(1 - speed * dt / (upper - lower), 0.0), 1.0)
+        return float(stays)
 
 
-def _per_axis(rest, dims: int) -> np.ndarray:
-    """The entries of `rest` that are velocities, one for each position coordinate."""
-    return np.broadcast_to(np.asarray(rest, float), np.shape(rest) or (dims,))[:dims]
+def _entry(rest, i: int) -> float:
+    """Velocity along coordinate i, of one number for all or a sequence."""
+    return float(rest if np.ndim(rest) == 0 else rest[i])
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,10 @@ class _Shared:
 
     def detection(self, x: np.ndarray) -> np.ndarray:
         """Detection probability (n,) at states (n, d), at most 1 - 1e-9."""
-        p = np.asarray(self.p_detect(x) if callable(self.p_detect) else self.p_detect, float)
-        if callable(self.p_detect):
-            require_probability(p_detect=p)
+        if not callable(self.p_detect):
+            return np.full(len(x), min(float(self.p_detect), P_DETECT_MAX))
+        p = np.asarray(self.p_detect(x), float)
+        require_probability(p_detect=p)
         return np.minimum(np.broadcast_to(p, (len(x),)), P_DETECT_MAX)
 
     def clutter(self, z: np.ndarray) -> np.ndarray:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from math import erfc
+
 import numpy as np
-from scipy.special import ndtr
 
 from tracking.checks import require_probability
+from tracking.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,29 @@ class Survival:
 
     def lives(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Probability (n,) of not dying in `dt` seconds, wherever the states (n, d) lie."""
-        p = np.asarray(self.probability(x) if callable(self.probability) else self.probability, float)
-        if callable(self.probability):
-            require_probability(probability=p)
+        if not callable(self.probability):
+            return np.full(len(x), float(self.probability) ** dt)
+        p = np.asarray(self.probability(x), float)
+        require_probability(probability=p)
         return np.broadcast_to(p**dt, (len(x),))
 
     def inside(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
         """Probability (n,) of lying in the region, its coordinates taken as independent."""
-        lower, upper = np.asarray(self.lower, float), np.asarray(self.upper, float)
-        position = m[:, : len(lower)]
-        std = np.sqrt(np.diagonal(P, axis1=1, axis2=2)[:, : len(lower)])
-        return (ndtr((upper - position) / std) - ndtr((lower - position) / std)).prod(axis=1)
+        return _inside(m, P, np.asarray(self.lower, float), np.asarray(self.upper, float))
+
+
+@compiled
+def _inside(m, P, lower, upper):
+    p = np.ones(len(m))
+    for i in range(len(m)):
+        for a in range(len(lower)):
+            scale = np.sqrt(2 * P[i, a, a])
+            below, above = (lower[a] - m[i, a]) / scale, (upper[a] - m[i, a]) / scale
+            if below > -6.0:  # beyond, erfc is 0 to the last digit, as for almost all objects
+                p[i] *= 0.5 * (erfc(-above) - erfc(-below)) if above < 6.0 else 0.5 * erfc(below)
+            elif above < 6.0:
+                p[i] *= 0.5 * erfc(-above)
+    return p
 
 
 def as_survival(survival) -> Survival:
