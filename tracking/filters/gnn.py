@@ -50,7 +50,7 @@ class GNNConfig:
     give_up: float = 0.1
     min_poisson: float = 1e-5
     merge_poisson: float = 4.0
-    max_poisson: int = 1000
+    max_poisson: int = 100_000
 
     def __post_init__(self):
         check_settings(self)

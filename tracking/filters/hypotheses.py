@@ -20,9 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tracking.association.components import connected, join, labels, root
+from tracking.association.enumeration import combinations, within
 from tracking.association.gibbs import chain, distinct, grouped, weigh
 from tracking.association.murty import ranked
 from tracking.compiled import compiled
+
+MAX_COMBINATIONS = 4000.0  # of options in a cluster up to which all are searched, cheaper than assignments
 
 
 class Mixture(NamedTuple):
@@ -282,29 +285,15 @@ def _join(mixture, clusters, limits):
 @compiled
 def _children(prior, locals_, columns, options, limits, rng):
     """Best children of all parents of a component: weights (b',), options (b', n + len(columns))."""
-    b, n = locals_.shape
-    m, q = len(columns), options.private_cost.shape[1]
+    n, m = locals_.shape[1], len(columns)
     n_pairs, first_new = len(options.pair_col), len(options.pair_col) + options.private_cost.size
-    cost = np.full((b, n, m), np.inf)
-    pair = np.empty((b, n, m), np.int64)
-    private = np.full((b, n, q), np.inf)
-    for p in range(b):
-        for i in range(n):
-            local = locals_[p, i]
-            if local < 0:
-                private[p, i, 0] = 0.0  # absent stays absent
-                continue
-            private[p, i] = options.private_cost[local]
-            for e in range(options.pair_offset[local], options.pair_offset[local + 1]):
-                j = np.searchsorted(columns, options.pair_col[e])
-                cost[p, i, j], pair[p, i, j] = options.pair_cost[e], e
+    start, cost, column, option = _row_options(locals_, options)
     gap = -np.log(limits.min_weight) if limits.min_weight > 0 else np.inf
-    if limits.gibbs_sweeps > 0:
-        total, problem, choice = _sampled(cost, private, -prior, limits, gap, rng)
-    elif limits.quota:
-        total, problem, choice = _ranked_apart(cost, private, -prior, limits.max_hypotheses)
+    search = limits.gibbs_sweeps == 0 and not limits.quota and combinations(start, n) <= MAX_COMBINATIONS
+    if search:
+        total, problem, choice = within(-prior, start, cost, column, limits.max_hypotheses, gap)
     else:
-        total, problem, choice = ranked(cost, private, -prior, limits.max_hypotheses, gap)
+        total, problem, choice = _by_assignment(prior, start, cost, column, columns, limits, gap, rng)
 
     w = np.exp(total[0] - total)
     w /= w.sum()
@@ -317,15 +306,76 @@ def _children(prior, locals_, columns, options, limits, rng):
         for j in range(m):
             table[r, n + j] = first_new + columns[j]
         for i in range(n):
-            local, c = locals_[problem[r], i], choice[r, i]
-            if local < 0:
-                continue
-            if c >= 0:
-                table[r, i] = pair[problem[r], i, c]
-                table[r, n + c] = -1  # an old track took the measurement: it starts no new one
-            else:
-                table[r, i] = n_pairs + local * q - 1 - c
+            o = option[choice[r, i]]
+            table[r, i] = o
+            if 0 <= o < n_pairs:  # an old track took the measurement: it starts no new one
+                table[r, n + np.searchsorted(columns, options.pair_col[o])] = -1
     return w, table
+
+
+@compiled
+def _row_options(locals_, options):
+    """Options of every track in every parent: starts, costs, columns (-1: none) and option numbers."""
+    b, n = locals_.shape
+    q, n_pairs = options.private_cost.shape[1], len(options.pair_col)
+    start = np.zeros(b * n + 1, np.int64)
+    for p in range(b):
+        for i in range(n):
+            local = locals_[p, i]
+            count = q + options.pair_offset[local + 1] - options.pair_offset[local] if local >= 0 else 1
+            start[p * n + i + 1] = start[p * n + i] + count
+    cost, column, option = np.empty(start[-1]), np.empty(start[-1], np.int64), np.empty(start[-1], np.int64)
+    k = 0
+    for p in range(b):
+        for i in range(n):
+            start[p * n + i] = k
+            local = locals_[p, i]
+            if local < 0:  # absent stays absent
+                cost[k], column[k], option[k] = 0.0, -1, -1
+                k += 1
+                continue
+            for o in range(q):
+                if options.private_cost[local, o] < np.inf:
+                    cost[k], column[k] = options.private_cost[local, o], -1
+                    option[k] = n_pairs + local * q + o
+                    k += 1
+            for e in range(options.pair_offset[local], options.pair_offset[local + 1]):
+                if options.pair_cost[e] < np.inf:
+                    cost[k], column[k], option[k] = options.pair_cost[e], options.pair_col[e], e
+                    k += 1
+    start[-1] = k
+    return start, cost[:k], column[:k], option[:k]
+
+
+@compiled
+def _by_assignment(prior, start, cost, column, columns, limits, gap, rng):
+    """As `within`, for clusters too large for it: by ranked assignment or sampling."""
+    b, n, m = len(prior), (len(start) - 1) // len(prior), len(columns)
+    dense, index = np.full((b, n, m), np.inf), np.empty((b, n, m), np.int64)
+    q = 1
+    for r in range(b * n):
+        q = max(q, (column[start[r] : start[r + 1]] < 0).sum())
+    private, private_index = np.full((b, n, q), np.inf), np.empty((b, n, q), np.int64)
+    for r in range(b * n):
+        p, i, o = r // n, r % n, 0
+        for k in range(start[r], start[r + 1]):
+            if column[k] < 0:
+                private[p, i, o], private_index[p, i, o] = cost[k], k
+                o += 1
+            else:
+                j = np.searchsorted(columns, column[k])
+                dense[p, i, j], index[p, i, j] = cost[k], k
+    if limits.gibbs_sweeps > 0:
+        total, problem, choice = _sampled(dense, private, -prior, limits, gap, rng)
+    elif limits.quota:
+        total, problem, choice = _ranked_apart(dense, private, -prior, limits.max_hypotheses)
+    else:
+        total, problem, choice = ranked(dense, private, -prior, limits.max_hypotheses, gap)
+    for r in range(len(choice)):
+        for i in range(n):
+            p, c = problem[r], choice[r, i]
+            choice[r, i] = index[p, i, c] if c >= 0 else private_index[p, i, -1 - c]
+    return total, problem, choice
 
 
 @compiled

@@ -37,7 +37,7 @@ class PMBConfig(LMBConfig):
     recycle: float = 0.05
     min_poisson: float = 1e-5
     merge_poisson: float = 4.0
-    max_poisson: int = 1000
+    max_poisson: int = 100_000
 
 
 @dataclass(frozen=True)

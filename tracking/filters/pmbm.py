@@ -58,7 +58,7 @@ class PMBMConfig:
     split: float = 1e-2
     min_poisson: float = 1e-5
     merge_poisson: float = 4.0
-    max_poisson: int = 1000
+    max_poisson: int = 100_000
     gibbs_sweeps: int = 0
     quota: bool = False
     estimator: str = "best"
