@@ -8,6 +8,7 @@ compiled functions are the same.
 import hashlib
 from pathlib import Path
 
+import numpy as np
 from numba import njit
 
 _MARK = b"@compiled\n"
@@ -34,3 +35,11 @@ def compiled(function):
         return njit(function)
     index._source_stamp = (index._source_stamp, SOURCES)
     return dispatcher
+
+
+@compiled
+def doubled(a):
+    """An array with twice the rows, the first half kept, the rest zero."""
+    bigger = np.zeros((2 * a.shape[0], *a.shape[1:]), a.dtype)
+    bigger[: a.shape[0]] = a
+    return bigger

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tracking.kalman import gains, propagate
+from tracking.kalman import gains, propagate, transform
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -53,7 +53,9 @@ class EKF:
 
     def predict(self, m, P, motion, dt):
         """Moments after `dt` seconds, (n, d) and (n, d, d)."""
-        return motion.transition(m, dt), propagate(P, motion.jacobian(m, dt), motion.noise(m, dt))
+        F = motion.jacobian(m, dt)
+        moved = transform(m, F) if motion.linear else motion.transition(m, dt)
+        return moved, propagate(P, F, motion.noise(m, dt))
 
     def innovate(self, m, P, sensor):
         """Predicted measurements of densities (n, d), (n, d, d)."""

@@ -14,6 +14,17 @@ import numpy as np
 from tracking.compiled import compiled
 
 
+@compiled
+def transform(m, F):
+    """F m of every mean (n, d), by one matrix (d, d)."""
+    out = np.zeros(m.shape)
+    for i in range(len(m)):
+        for a in range(m.shape[1]):
+            for b in range(m.shape[1]):
+                out[i, a] += F[a, b] * m[i, b]
+    return out
+
+
 def propagate(P, F, Q):
     """Predicted covariances F P F' + Q, (n, d, d).
 

@@ -6,7 +6,7 @@ less than one assignment problem of `tracking.association.murty`, and gives the 
 
 import numpy as np
 
-from tracking.compiled import compiled
+from tracking.compiled import compiled, doubled
 
 
 @compiled
@@ -61,7 +61,7 @@ def within(base, start, cost, column, k, gap):
             if i == n:
                 best = min(best, so_far[n])
                 if found == len(total):
-                    total, problem, choice = _longer(total), _longer(problem), _longer(choice)
+                    total, problem, choice = doubled(total), doubled(problem), doubled(choice)
                 total[found], problem[found] = so_far[n], p
                 for row in range(n):
                     choice[found, row] = order[place[row] - 1]
@@ -102,10 +102,3 @@ def _cheapest_first(start, cost):
                 k -= 1
             order[k] = o
     return order
-
-
-@compiled
-def _longer(a):
-    longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
-    longer[: a.shape[0]] = a
-    return longer

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracking.compiled import compiled
+from tracking.compiled import compiled, doubled
 
 
 class Pairs(NamedTuple):
@@ -51,7 +51,7 @@ def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = 
 @compiled
 def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
     n, d = z_hat.shape
-    order, starts, low, width = _strips(S, z, order, across, threshold)
+    order, starts, low, width = strips(S, z, order, across, threshold)
     z = z[order]
     offset = np.zeros(n + 1, np.int64)
     capacity = 2 * n + 16
@@ -60,17 +60,12 @@ def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
     e = 0
     residual = np.empty(d)
     for i in range(n):
-        first, last = 0, len(starts) - 2
-        if across >= 0:
-            reach = np.sqrt(threshold * S[i, across, across])
-            first = _strip(z_hat[i, across] - reach, low, width, last)
-            last = _strip(z_hat[i, across] + reach, low, width, last)
         reach = np.sqrt(threshold * S[i, along, along]) if along >= 0 else np.inf
         begin = e
-        for s in range(first, last + 1):
+        for s in covered(z_hat[i], S[i], across, low, width, len(starts) - 1, threshold):
             k, end = starts[s], starts[s + 1]
             if along >= 0:
-                k = _first_not_below(z, along, k, end, z_hat[i, along] - reach)
+                k = first_not_below(z, along, k, end, z_hat[i, along] - reach)
             while k < end and (along < 0 or z[k, along] <= z_hat[i, along] + reach):
                 for a in range(d):
                     residual[a] = z[k, a] - z_hat[i, a]
@@ -82,7 +77,7 @@ def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
                         distance += residual[a] * S_inv[i, a, b] * residual[b]
                 if distance < threshold:
                     if e == len(col):
-                        row, col, d2, nu = _longer(row), _longer(col), _longer(d2), _longer(nu)
+                        row, col, d2, nu = doubled(row), doubled(col), doubled(d2), doubled(nu)
                     place = e  # insertion sort by column
                     while place > begin and col[place - 1] > order[k]:
                         col[place], d2[place], nu[place] = col[place - 1], d2[place - 1], nu[place - 1]
@@ -95,7 +90,7 @@ def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
 
 
 @compiled
-def _strips(S, z, order, across, threshold):
+def strips(S, z, order, across, threshold):
     """The measurements by strip, in `order` within each: order, starts of the strips, low end and width."""
     m = len(z)
     if across < 0 or m == 0 or len(S) == 0:
@@ -118,6 +113,19 @@ def _strips(S, z, order, across, threshold):
 
 
 @compiled
+def covered(z, S, across, low, width, count, threshold):
+    """The strips that a gate around z (d_z,) of covariance S reaches into."""
+    if across < 0:
+        return range(count)
+    reach = np.sqrt(threshold * S[across, across])
+    first, last = (
+        _strip(z[across] - reach, low, width, count - 1),
+        _strip(z[across] + reach, low, width, count - 1),
+    )
+    return range(first, last + 1)
+
+
+@compiled
 def _strip(value, low, width, last):
     """Strip that a coordinate lies in, the outer ones reaching to infinity."""
     s = (value - low) / width if width > 0 else 0.0
@@ -125,7 +133,8 @@ def _strip(value, low, width, last):
 
 
 @compiled
-def _first_not_below(z, axis, start, end, value):
+def first_not_below(z, axis, start, end, value):
+    """First k in start .. end with z[k, axis] >= value, of rows sorted by it."""
     while start < end:
         middle = (start + end) // 2
         if z[middle, axis] < value:
@@ -133,10 +142,3 @@ def _first_not_below(z, axis, start, end, value):
         else:
             end = middle
     return start
-
-
-@compiled
-def _longer(a):
-    longer = np.empty((2 * a.shape[0], *a.shape[1:]), a.dtype)
-    longer[: a.shape[0]] = a
-    return longer

@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from tracking.compiled import compiled
+from tracking.compiled import compiled, doubled
 
 
 def k_best(cost, k: int, private=None, base=None, max_gap: float = np.inf):
@@ -115,9 +115,9 @@ def ranked(cost, private, base, k, max_gap):
         if row >= 0:  # reach a child: solve it now
             parent, p = slot, slot_problem[slot]
             if used == len(row_col):
-                row_col, u, v = _doubled(row_col), _doubled(u), _doubled(v)
-                forbidden = _doubled(forbidden)
-                slot_problem, slot_row = _doubled(slot_problem), _doubled(slot_row)
+                row_col, u, v = doubled(row_col), doubled(u), doubled(v)
+                forbidden = doubled(forbidden)
+                slot_problem, slot_row = doubled(slot_problem), doubled(slot_row)
             slot = used
             row_col[slot], u[slot], v[slot] = row_col[parent], u[parent], v[parent]
             forbidden[slot] = forbidden[parent] & (row == slot_row[parent])
@@ -283,11 +283,3 @@ def _cost_of(cost, private, row_col):
         c = row_col[i]
         total += cost[i, c] if c < m else private[i, c - m - i * q]
     return total
-
-
-@compiled
-def _doubled(a):
-    """An array with twice the rows, the first half kept, the rest zero."""
-    bigger = np.zeros((2 * a.shape[0], *a.shape[1:]), a.dtype)
-    bigger[: a.shape[0]] = a
-    return bigger

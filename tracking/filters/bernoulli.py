@@ -159,12 +159,8 @@ def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components)
     for i in range(n):
         a, b = offset[i], offset[i + 1]
         heavy = a + np.flatnonzero((w[a:b] >= min(min_weight, w[a:b].max())) & (w[a:b] > 0))
-        inverse = np.zeros((len(heavy), d, d))
-        if len(heavy) > 1 and merge < np.inf:
-            for k in range(len(heavy)):
-                inverse[k] = np.linalg.inv(P[heavy[k]])
         order = np.argsort(-w[heavy], kind="mergesort")
-        mw, mm, mP, group = merge_near(w[heavy], m[heavy], P[heavy], inverse, order, min(merge, 1e300))
+        mw, mm, mP, group = merge_near(w[heavy], m[heavy], P[heavy], order, min(merge, 1e300))
         best = np.argsort(-mw, kind="mergesort")[:max_components]
         total = mw[best].sum()
         latest = source[heavy[order[0]]]

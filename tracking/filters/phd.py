@@ -247,8 +247,7 @@ def merge(density: GMPHDDensity, config: GMPHDConfig) -> Merged:
     keep = np.flatnonzero((density.parts.r >= config.min_weight) & (density.parts.r > 0))
     order = keep[_by_weight(density.parts.r[keep], density.parts.m[keep])]
     old, label = density.parts.take(order), density.label[order]
-    P_inv = np.linalg.inv(old.P)
-    w, m, P, group = merge_near(old.r, old.m, old.P, P_inv, np.arange(len(old)), float(config.merge))
+    w, m, P, group = merge_near(old.r, old.m, old.P, np.arange(len(old)), float(config.merge))
 
     heaviest = _by_weight(w, m)[:limit]
     member = np.unique(group, return_index=True)[1]  # its heaviest

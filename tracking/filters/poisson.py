@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracking.association.gating import gate
+from tracking.association.gating import covered, first_not_below, gate, strips
 from tracking.compiled import compiled
 from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import log_normal
 from tracking.kalman import correct
 from tracking.models.birth import GaussianBirth, UniformBirth
+
+FEW = 32  # components that are not worth sorting into strips
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,11 @@ def reduce(poisson: Poisson, min_weight: float, merge: float, max_components: in
 
 
 def _merge(w, m, P, threshold):
-    return merge_near(w, m, P, np.linalg.inv(P), np.argsort(-w, kind="stable"), threshold)[:3]
+    return merge_near(w, m, P, np.argsort(-w, kind="stable"), threshold)[:3]
 
 
 @compiled
-def merge_near(w, m, P, P_inv, order, threshold):
+def merge_near(w, m, P, order, threshold):
     """Greedy merging: the heaviest component takes in all within `threshold` of it, and so on.
 
     Returns the merged weights, means and covariances, and the merged component (n,) of every old one.
@@ -190,41 +192,60 @@ def merge_near(w, m, P, P_inv, order, threshold):
     n, d = m.shape
     used, group = np.zeros(n, np.bool_), np.empty(n, np.int64)
     out_w, out_m, out_P = np.empty(n), np.empty((n, d)), np.empty((n, d, d))
-    by_x = np.argsort(m[:, 0])
-    x = m[by_x, 0]
+    across, along = (0, 1) if d > 1 and n > FEW else (-1, 0)
+    sorted_order, starts, low, width = strips(P, m, np.argsort(m[:, along]), across, threshold)
+    x = m[sorted_order]
     count = 0
-    e = np.empty(d)
+    e, members = np.empty(d), np.empty(n, np.int64)
+    P_inv = np.empty((d, d))
     for i in order:
         if used[i]:
             continue
-        reach = np.sqrt(threshold * P[i, 0, 0])  # no component farther along x can be within the threshold
-        members = [i for _ in range(0)]
-        for k in range(
-            np.searchsorted(x, m[i, 0] - reach), np.searchsorted(x, m[i, 0] + reach, side="right")
-        ):
-            j = by_x[k]
-            if used[j]:
-                continue
-            d2 = 0.0
-            for a in range(d):
-                e[a] = m[j, a] - m[i, a]
-            for a in range(d):
-                for b in range(d):
-                    d2 += e[a] * P_inv[i, a, b] * e[b]
-            if d2 < threshold or j == i:
-                members.append(j)
-                used[j], group[j] = True, count
-        total = 0.0
-        mean = np.zeros(d)
-        for j in members:
-            total += w[j]
-            mean += w[j] * m[j]
-        mean /= total
-        cov = np.zeros((d, d))
-        for j in members:
-            for a in range(d):
-                for b in range(d):
-                    cov[a, b] += w[j] / total * (P[j, a, b] + (m[j, a] - mean[a]) * (m[j, b] - mean[b]))
-        out_w[count], out_m[count], out_P[count] = total, mean, cov
+        found, inverted = 1, False
+        members[0], used[i], group[i] = i, True, count
+        reach = np.sqrt(
+            threshold * P[i, along, along]
+        )  # no component farther away can be within the threshold
+        for s in covered(m[i], P[i], across, low, width, len(starts) - 1, threshold):
+            k = first_not_below(x, along, starts[s], starts[s + 1], m[i, along] - reach)
+            while k < starts[s + 1] and x[k, along] <= m[i, along] + reach:
+                j = sorted_order[k]
+                k += 1
+                if used[j]:
+                    continue
+                if not inverted:
+                    P_inv, inverted = np.linalg.inv(P[i]), True
+                d2 = 0.0
+                for a in range(d):
+                    e[a] = m[j, a] - m[i, a]
+                for a in range(d):
+                    for b in range(d):
+                        d2 += e[a] * P_inv[a, b] * e[b]
+                if d2 < threshold:
+                    members[found], used[j], group[j] = j, True, count
+                    found += 1
+        _match(w, m, P, np.sort(members[:found]), out_w, out_m, out_P, count)
         count += 1
     return out_w[:count], out_m[:count], out_P[:count], group
+
+
+@compiled
+def _match(w, m, P, members, out_w, out_m, out_P, k):
+    """Moments of some components, as component k of the output."""
+    if len(members) == 1:
+        i = members[0]
+        out_w[k], out_m[k], out_P[k] = w[i], m[i], P[i]
+        return
+    total, d = 0.0, m.shape[1]
+    mean, cov = out_m[k], out_P[k]
+    mean[:] = 0.0
+    for j in members:
+        total += w[j]
+        mean += w[j] * m[j]
+    mean /= total
+    cov[:] = 0.0
+    for j in members:
+        for a in range(d):
+            for b in range(d):
+                cov[a, b] += w[j] / total * (P[j, a, b] + (m[j, a] - mean[a]) * (m[j, b] - mean[b]))
+    out_w[k] = total
