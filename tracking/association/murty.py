@@ -79,7 +79,7 @@ def ranked(cost, private, base, k, max_gap):
     heap = [(0.0, 0, 0)]
     heap.pop()
     col_row, dist = np.empty(columns, np.int64), np.empty(columns)
-    pred, done = np.empty(columns, np.int64), np.empty(columns, np.bool_)
+    pred, done = np.empty(columns, np.int64), np.empty(columns)
     for p in range(b):
         row_col[used], u[used], v[used], col_row[:] = -1, 0.0, 0.0, -1
         feasible = True
@@ -160,17 +160,24 @@ def ranked(cost, private, base, k, max_gap):
         found += 1
         if found == k:
             break
-        done[:] = False  # columns of the rows that a child keeps fixed
         first = slot_row[slot]
-        for i in range(first):
-            done[row_col[slot, i]] = True
+        dist[:] = v[slot]
+        for c in range(columns):
+            if forbidden[slot, c]:  # to the first row alone
+                dist[c] = -np.inf
+        for i in range(first):  # a child keeps the columns of the rows before its own
+            dist[row_col[slot, i]] = -np.inf
         for i in range(first, n):
-            slack = _second_best(
-                cost[p], private[p], i, row_col[slot, i], u[slot], v[slot], done, forbidden[slot], i == first
-            )
+            if i == first + 1:
+                for c in range(columns):
+                    if forbidden[slot, c] and c != row_col[slot, first]:
+                        dist[c] = v[slot, c]
+                for before in range(first):
+                    dist[row_col[slot, before]] = -np.inf
+            dist[row_col[slot, i]] = -np.inf
+            slack = _second_best(cost[p], private[p], i, u[slot], dist)
             if slack < np.inf:
                 heappush(heap, (bound + slack, slot, i))
-            done[row_col[slot, i]] = True
     return total[:found], problem[:found], choice[:found]
 
 
@@ -185,42 +192,41 @@ def _augment(cost, private, start, first, target, row_col, col_row, u, v, forbid
     """
     n, m = cost.shape
     q = private.shape[1]
-    dist[:], done[:] = np.inf, False
+    # A column is open (done 0) or done (inf). One that may not be reached is nearer than anything, and done.
+    dist[:], done[:] = np.inf, 0.0
     for i in range(first):
-        done[row_col[i]] = True
+        dist[row_col[i]], done[row_col[i]] = -np.inf, np.inf
+    for c in range(len(v)):
+        if forbidden[c]:
+            dist[c] = -np.inf
     row, reached, dummy_col, dummy_reached = start, 0.0, -1, 0.0
     while True:
         if row < n:
-            offset = reached - u[row]
-            for c in range(m):
-                if not done[c] and not (row == start and forbidden[c]):
-                    d = max(offset + cost[row, c] - v[c], reached)
-                    if d < dist[c]:
-                        dist[c], pred[c] = d, row
-            for c in range(m + row * q, m + row * q + q):
-                if not done[c] and not (row == start and forbidden[c]):
-                    d = max(offset + private[row, c - m - row * q] - v[c], reached)
-                    if d < dist[c]:
-                        dist[c], pred[c] = d, row
+            own = m + row * q
+            _reach(cost[row], v[:m], reached - u[row], reached, row, dist[:m], pred[:m])
+            if q > 0:
+                end = own + q
+                _reach(private[row], v[own:end], reached - u[row], reached, row, dist[own:end], pred[own:end])
+            if row == start:
+                for c in range(len(v)):  # forbidden to this row alone
+                    if forbidden[c] and done[c] == 0.0:
+                        dist[c] = np.inf
         else:
             for c in range(len(v)):
-                if not done[c]:
+                if done[c] == 0.0:
                     if col_row[c] == -1:  # held by the dummy too: nothing new behind it
-                        dist[c], done[c] = reached, True
+                        dist[c], done[c] = reached, np.inf
                         continue
                     d = max(reached - u[n] - v[c], reached)
                     if d < dist[c]:
                         dist[c], pred[c] = d, n
-        end = -1
-        reached = np.inf
-        for c in range(len(v)):
-            if dist[c] < reached and not done[c]:
-                reached, end = dist[c], c
+        end = _nearest(dist, done)
         if end < 0:
             return False
+        reached = dist[end]
         if end == target or (target < 0 and col_row[end] == -1):
             break
-        done[end] = True
+        done[end] = np.inf
         row = col_row[end]
         if row < 0:
             row, dummy_col, dummy_reached = n, end, reached
@@ -229,7 +235,7 @@ def _augment(cost, private, start, first, target, row_col, col_row, u, v, forbid
     if dummy_col >= 0:
         u[n] += reached - dummy_reached
     for c in range(len(v)):
-        if done[c] and dist[c] < np.inf:
+        if done[c] > 0.0 and dist[c] > -np.inf:
             v[c] -= reached - dist[c]
             if col_row[c] >= 0:
                 u[col_row[c]] += reached - dist[c]
@@ -248,6 +254,35 @@ def _augment(cost, private, start, first, target, row_col, col_row, u, v, forbid
 
 
 @compiled
+def _reach(cost, v, offset, reached, row, dist, pred):
+    """Shorten the distances of columns through a row; those that are done are nearer already."""
+    for c in range(len(cost)):
+        d = max(offset + cost[c] - v[c], reached)
+        nearer = d < dist[c]
+        dist[c] = d if nearer else dist[c]
+        pred[c] = row if nearer else pred[c]
+
+
+@compiled
+def _nearest(dist, done):
+    """The open column at the least distance, -1 if none can be reached."""
+    a = b = c = d = np.inf
+    n = len(dist) // 4 * 4
+    for k in range(0, n, 4):
+        a = dist[k] if dist[k] + done[k] < a else a  # NaN, of -inf and inf: not less
+        b = dist[k + 1] if dist[k + 1] + done[k + 1] < b else b
+        c = dist[k + 2] if dist[k + 2] + done[k + 2] < c else c
+        d = dist[k + 3] if dist[k + 3] + done[k + 3] < d else d
+    for k in range(n, len(dist)):
+        a = dist[k] if dist[k] + done[k] < a else a
+    least = min(min(a, b), min(c, d))
+    for k in range(len(dist)):
+        if dist[k] == least and done[k] == 0.0 and least < np.inf:
+            return k
+    return -1
+
+
+@compiled
 def _cheapest(cost, private, row, v):
     """Least reduced cost of a row that has no dual yet, 0 when nothing is allowed."""
     m, q = cost.shape[1], private.shape[1]
@@ -260,18 +295,28 @@ def _cheapest(cost, private, row, v):
 
 
 @compiled
-def _second_best(cost, private, row, taken, u, v, blocked, forbidden, first):
-    """Lower bound on what it costs a row to leave its column `taken`."""
+def _second_best(cost, private, row, u, v):
+    """Lower bound on what it costs a row to leave its column; v is -inf for its own and the fixed ones."""
     m, q = cost.shape[1], private.shape[1]
-    best = np.inf
-    for c in range(m):
-        if c != taken and not blocked[c] and not (first and forbidden[c]):
-            best = min(best, cost[row, c] - v[c])
-    for o in range(q):
-        c = m + row * q + o
-        if c != taken and not (first and forbidden[c]):
-            best = min(best, private[row, o] - v[c])
+    best = _least(cost[row], v[:m])
+    if q > 0:
+        best = min(best, _least(private[row], v[m + row * q : m + row * q + q]))
     return max(best - u[row], 0.0)
+
+
+@compiled
+def _least(cost, v):
+    """min(cost - v), four at a time: the order does not matter to a minimum."""
+    a = b = c = d = np.inf
+    n = len(cost) // 4 * 4
+    for k in range(0, n, 4):
+        a = min(a, cost[k] - v[k])
+        b = min(b, cost[k + 1] - v[k + 1])
+        c = min(c, cost[k + 2] - v[k + 2])
+        d = min(d, cost[k + 3] - v[k + 3])
+    for k in range(n, len(cost)):
+        a = min(a, cost[k] - v[k])
+    return min(min(a, b), min(c, d))
 
 
 @compiled

@@ -151,7 +151,7 @@ def _take(tracks: Bernoullis, which: np.ndarray) -> Bernoullis:
 
 @compiled
 def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components):
-    n, d = len(offset) - 1, m.shape[1]
+    n = len(offset) - 1
     out_offset = np.zeros(n + 1, np.int64)
     out_w, out_m, out_P = np.empty_like(w), np.empty_like(m), np.empty_like(P)
     out_source, out_visible = np.empty_like(source), np.empty_like(w)

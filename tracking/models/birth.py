@@ -156,7 +156,7 @@ class UniformBirth(_FromMeasurement):
         return lower + share.reshape(-1, len(lower)) * (upper - lower)
 
     def near(self, m: np.ndarray, P: np.ndarray) -> np.ndarray:
-        """Which Gaussians (n, d), (n, d, d) may lie in the box: within five standard deviations, (n,) bool."""
+        """Which Gaussians (n, d), (n, d, d) may lie in the box: within five deviations, (n,) bool."""
         dims = len(self.lower)
         margin = 5 * np.sqrt(np.diagonal(P, axis1=1, axis2=2)[:, :dims])
         position = m[:, :dims]
