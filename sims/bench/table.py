@@ -11,14 +11,14 @@ from rich.text import Text
 from sims.bench.measure import Measured, finished
 from sims.bench.scaling import FROM
 from sims.scenarios import Scenario
-from sims.table import interval
+from sims.table import difference, interval
 
 BASELINE = "plain"
 PARTS = ("gospa", "localisation", "missed", "false")
 
 NOTES = (
-    "Times are CPU time of a scan on one thread, the metric not counted.\n"
-    "MB is the peak of the whole process, interpreter, libraries and scene included."
+    "Times are CPU time of a scan on one thread, the metric not counted; MB is the peak of the whole process,\n"
+    "interpreter, libraries and scene included. Differences of GOSPA are paired, with 95 % intervals."
 )
 
 
@@ -55,9 +55,17 @@ def scenario_document(problem: Scenario, found: dict[str, list[Measured]]) -> di
         row["ratio"] = {
             "to": baseline,
             "gospa": _ratio(row["gospa"], rows[baseline]["gospa"]),
+            "gospa_minus": _difference(row, rows[baseline]),
             "cpu": _ratio(row["cpu_ms_per_scan"]["median"], rows[baseline]["cpu_ms_per_scan"]["median"]),
         }
     return {"about": problem.about, "trackers": rows}
+
+
+def _difference(row, other):
+    """Mean of the paired differences of GOSPA over the scenes, and its interval."""
+    if not (row["finished"] and other["finished"]):
+        return None
+    return difference(np.array(row["gospa_of_runs"]), np.array(other["gospa_of_runs"]))
 
 
 def _ratio(value, other):
@@ -72,15 +80,16 @@ def show_scenario(name: str, result: dict[str, Any], console: Console, notes: bo
     scans = max(row["scans"][0] for row in rows.values())
     console.print(f"{name}: {result['about']}")
     console.print(f"{runs} run{'s' * (runs > 1)} of {scans} scans, trackers taking turns\n")
-    table = _table("", "GOSPA", "95 %", f"/ {baseline}", "ms/scan", "p95", f"/ {baseline}", "MB", "scans")
+    table = _table(
+        "", "GOSPA", f"/ {baseline}", f"minus {baseline}", "ms/scan", "p95", f"/ {baseline}", "MB", "scans"
+    )
     for tracker, row in rows.items():
         cpu, ratio = row["cpu_ms_per_scan"], row["ratio"]
-        ends = row["ci95"]
         table.add_row(
             tracker,
             number(row["gospa"]),
-            "" if ends is None else f"+-{number((ends[1] - ends[0]) / 2, 3)}",
             number(ratio["gospa"], 4, 3),
+            _signed(ratio["gospa_minus"]) if tracker != baseline else "",
             number(cpu["median"], 3),
             number(cpu["p95"], 3),
             number(ratio["cpu"], 3),
@@ -90,6 +99,15 @@ def show_scenario(name: str, result: dict[str, Any], console: Console, notes: bo
     console.print(table)
     if notes:
         console.print(Text(NOTES, style="dim"))
+
+
+def _signed(found):
+    """A difference and half its interval."""
+    if found is None:
+        return "-"
+    sign = "-" if found["gospa"] < 0 else "+"
+    half = "" if found["ci95"] is None else f" +- {number((found['ci95'][1] - found['ci95'][0]) / 2, 3)}"
+    return f"{sign}{number(abs(found['gospa']), 3)}{half}"
 
 
 def show_scaling(result: dict[str, Any], console: Console) -> None:
