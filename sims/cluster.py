@@ -111,15 +111,15 @@ def results(
     Raises:
         ConnectionError: the scheduler is gone.
     """
-    from distributed import CancelledError, as_completed
+    from distributed import as_completed
 
     # Not pure: equal arguments may be equal calls, but a time must be measured each time.
     futures = [client.submit(alone, function, i, call, pure=False) for i, call in enumerate(calls)]
     try:
-        for _, result in as_completed(futures, loop=client.loop, with_results=True):
+        for future, result in as_completed(futures, loop=client.loop, with_results=True):
+            if future.cancelled():
+                raise ConnectionError("the scheduler of the cluster is gone, and with it what was not done")
             yield result
-    except CancelledError:
-        raise ConnectionError("the scheduler of the cluster is gone, and with it what was not done") from None
     finally:
         client.cancel([f for f in futures if not f.done()])
 

@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the table has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ConnectionError as error:  # of a cluster
+        return _fail(1, str(error))
 
 
 def compare(args: argparse.Namespace) -> int:

@@ -17,8 +17,8 @@ BASELINE = "plain"
 PARTS = ("gospa", "localisation", "missed", "false")
 
 NOTES = (
-    "Times are CPU time of a scan on one thread, the metric not counted; MB is the peak of the whole process,\n"
-    "interpreter, libraries and scene included. Differences of GOSPA are paired, with 95 % intervals."
+    "Times are CPU time of a scan on one thread, the metric not counted; MB is the peak of the whole\n"
+    "process, interpreter, libraries and scene included. Differences are paired, with 95 % intervals."
 )
 
 

@@ -46,8 +46,8 @@ def scheduler():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    with program("dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"):
-        yield f"tcp://127.0.0.1:{port}"
+    with program("dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard") as process:
+        yield f"tcp://127.0.0.1:{port}", process
 
 
 def worker(address):
@@ -57,7 +57,7 @@ def worker(address):
 @contextmanager
 def two_workers():
     with ExitStack() as stack:
-        address = stack.enter_context(scheduler())
+        address, _ = stack.enter_context(scheduler())
         processes = [stack.enter_context(worker(address)) for _ in range(2)]
         client = cluster.connect(address)
         stack.callback(client.close)
@@ -122,7 +122,7 @@ def test_the_command_line_takes_an_address(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_cluster_without_workers_or_with_other_code_is_refused(monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 2.0)
-    with scheduler() as address:
+    with scheduler() as (address, _):
         time.sleep(4)
         with pytest.raises(ValueError, match="has no workers"):
             cluster.connect(address)
@@ -133,3 +133,11 @@ def test_a_cluster_without_workers_or_with_other_code_is_refused(monkeypatch):
             monkeypatch.setattr(cluster, "expected", lambda: client_side)
             with pytest.raises(ValueError, match=r"instead of 1\.0"):
                 cluster.connect(address)
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_is_one_line():
+    with scheduler() as (address, process), worker(address):
+        client = cluster.connect(address)
+        with pytest.raises(ConnectionError, match="the scheduler of the cluster is gone"):
+            each(slow_square, CALLS, Workers(cluster=client), process.kill)
