@@ -9,6 +9,7 @@ PROBABILITY = ("threshold", "min_weight", "min_existence", "recycle", "delete", 
 NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge")
 COUNT = {  # with the least that is accepted
     "max_hypotheses": 1,
+    "max_cluster": 1,
     "max_components": 1,
     "max_objects": 1,
     "gospa_dims": 1,
