@@ -3,8 +3,8 @@
 Small clusters are searched (`within`), larger ones ranked by Murty's algorithm or sampled by a Gibbs chain;
 in the largest the tracks are weighed apart by belief propagation.
 
-Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section IV.B (ranking); Vo, Vo, Hoang (TSP
-2017), section IV (sampling); Williams (TAES 2015), section IV.B, and Williams, Lau (TAES 2014) (marginals).
+Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section IV.B (ranking); Vo, Vo, Hoang
+(TSP 2017), section IV (sampling); Williams (TAES 2015), section IV.B, and Williams, Lau (TAES 2014) (marginals).
 """
 
 import numpy as np

@@ -65,7 +65,7 @@ class GLMBConfig:
     split: float = 1e-3
     gibbs_sweeps: int = 0
     quota: bool = False
-    max_cluster: int = 10_000
+    max_cluster: int = 2000
     estimator: str = "cardinality"
     threshold: float = 0.5
     gospa_c: float = 10.0

@@ -145,7 +145,7 @@ class Limits(NamedTuple):
     split: float = 1e-3
     gibbs_sweeps: int = 0
     quota: bool = False
-    max_cluster: int = 10_000
+    max_cluster: int = 2000
 
 
 def limits_of(config, **changed) -> Limits:

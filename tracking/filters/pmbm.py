@@ -63,7 +63,7 @@ class PMBMConfig:
     max_poisson: int = 100_000
     gibbs_sweeps: int = 0
     quota: bool = False
-    max_cluster: int = 10_000
+    max_cluster: int = 2000
     estimator: str = "best"
     threshold: float = 0.5
     gospa_c: float = 10.0

@@ -6,7 +6,7 @@ import numpy as np
 
 POSITIVE = ("gate", "gospa_c", "per_object")
 PROBABILITY = ("threshold", "min_weight", "min_existence", "recycle", "delete", "give_up")
-NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge")
+NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge", "max_gap")
 COUNT = {  # with the least that is accepted
     "max_hypotheses": 1,
     "max_cluster": 1,
