@@ -218,3 +218,13 @@ def test_estimates_are_copies_with_each_label_once(name, seed):
         array[:] = 99
     for a, b in zip(before, (density.local.m, density.local.P, density.label)):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_number_among_hundreds_of_bernoullis():
+    """Beyond a few hundred the pmf is put together from halves."""
+    r = np.random.default_rng(0).random(700)
+    pmf = np.ones(1)
+    for value in r:
+        pmf = np.convolve(pmf, [1 - value, value])
+    np.testing.assert_allclose(poisson_binomial(r), pmf, atol=1e-14)
+    assert poisson_binomial(r).min() >= 0

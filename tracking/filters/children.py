@@ -4,7 +4,7 @@ Small clusters are searched (`within`), larger ones ranked by Murty's algorithm 
 in the largest the tracks are weighed apart by belief propagation.
 
 Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section IV.B (ranking); Vo, Vo, Hoang
-(TSP 2017), section IV (sampling); Williams (TAES 2015), section IV.B, and Williams, Lau (TAES 2014) (marginals).
+(TSP 2017), section IV (sampling); Williams (TAES 2015), section IV.B, and Williams, Lau (TAES 2014).
 """
 
 import numpy as np
@@ -28,9 +28,9 @@ def children(prior, locals_, columns, options, limits, rng):
     gap = -np.log(limits.min_weight) if limits.min_weight > 0 else np.inf
     search = limits.gibbs_sweeps == 0 and not limits.quota and combinations(start, n) <= MAX_COMBINATIONS
     if search:
-        total, problem, choice = within(-prior, start, cost, column, limits.max_hypotheses, gap)
+        total, _, choice = within(-prior, start, cost, column, limits.max_hypotheses, gap)
     else:
-        total, problem, choice = _by_assignment(prior, start, cost, column, columns, limits, gap, rng)
+        total, _, choice = _by_assignment(prior, start, cost, column, columns, limits, gap, rng)
 
     w = np.exp(total[0] - total)
     w /= w.sum()
