@@ -138,7 +138,7 @@ def cardinality_mode(density, config, time: float) -> Tracks:
 
 
 def _best_by_number(density, k):
-    """For 0, 1, ... objects in cluster k: probability, and the row that holds them best with its log score."""
+    """For 0, 1, ... objects in cluster k: probability, the row that holds them best, and its log score."""
     r, w = _existence_table(density, k), density.mixture.weights(k)
     pmf = w @ np.stack([poisson_binomial(row) for row in r])
     ranked = -np.sort(-r, axis=1)

@@ -3,7 +3,8 @@
 Tracks that share no measurement are independent, so each cluster of interacting tracks keeps a table of its
 own: one row a global hypothesis, one column a track, an entry the local hypothesis that the track follows in
 it, or -1 where the track does not exist. A scan joins the clusters that gate a common measurement, ranks the
-children of all their hypotheses together (`tracking.filters.children`), prunes, and splits what has become independent again.
+children of all their hypotheses together (`tracking.filters.children`), prunes, and splits what has become
+independent again.
 
 One table serves the PMBM filter, whose local hypotheses carry an existence probability, and the
 delta-GLMB filter, where they exist or do not: they differ only in the options handed to `associate`.
@@ -252,7 +253,7 @@ def _associate(mixture, options, limits, m, rng):
 
 @compiled
 def _apart(mixture, tracks, columns, options, limits, out):
-    """A cluster too large to be ranked: every track a cluster of its own; probability that each is explained."""
+    """A cluster too large to be ranked: every track becomes one of its own. Who is explained, (m,)."""
     log_w, owner, option, unassigned = apart(mixture, tracks, columns, options)
     ends = np.searchsorted(owner, np.arange(len(tracks) + 1))
     for i in range(len(tracks)):

@@ -16,8 +16,8 @@ from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import Innovation, Linearisation, log_normal
 from tracking.kalman import correct
 
-# Measurements that a track is weighed against. No gate that tells objects apart holds as many; where clutter is
-# so dense that one does, this keeps memory and time in proportion to the number of tracks.
+# Measurements that a track is weighed against. No gate that tells objects apart holds as many; where clutter
+# is so dense that one does, this keeps memory and time in proportion to the number of tracks.
 MAX_GATED = 100
 
 

@@ -12,7 +12,7 @@ from math import erf, exp, pi, sqrt
 
 import numpy as np
 
-from tracking.checks import as_covariance, require_positive, require_probability
+from tracking.checks import as_covariance, require_finite, require_positive, require_probability
 
 GRID_POINTS = (64, 16, 6, 4)  # along each side of a box of 1, 2, 3, 4 dimensions
 
@@ -75,6 +75,7 @@ class _FromMeasurement:
 
     def __post_init__(self):
         require_positive(rest_std=self.rest_std)
+        require_finite(rest_mean=self.rest_mean)
         if not callable(self.rate):
             require_positive(rate=self.rate)
 
@@ -132,6 +133,7 @@ class UniformBirth(_FromMeasurement):
 
     def __post_init__(self):
         super().__post_init__()
+        require_finite(lower=self.lower, upper=self.upper)
         if len(self.lower) != len(self.upper) or not np.all(np.less(self.lower, self.upper)):
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}")
 
