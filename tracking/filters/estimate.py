@@ -6,6 +6,8 @@
     map          the most probable hypothesis with its best set of Bernoullis (estimator 3)
     gospa        every track whose report lowers the expected GOSPA error
 
+"best" reports the existence probability within its hypothesis, the others that over all hypotheses.
+
 A density here is anything with `local` hypotheses, the `label` of its tracks, and a `mixture` of them.
 
 Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section VI, estimators 1-3;
@@ -78,7 +80,7 @@ def best(density, config, time: float) -> Tracks:
     """Bernoullis of the best global hypothesis with r of at least `config.threshold`."""
     local = density.mixture.best
     track = np.flatnonzero((local >= 0) & (density.local.r[local] >= config.threshold))
-    return _as_tracks(density, track, local[track], time)
+    return _as_tracks(density, track, local[track], density.local.r[local[track]], time)
 
 
 def most_probable(density, config, time: float) -> Tracks:
@@ -193,12 +195,12 @@ def _row_tracks(density, rows, chosen, time):
     local, track = (
         np.concatenate(a).astype(np.int64) if a else np.zeros(0, np.int64) for a in (local, track)
     )
-    return _as_tracks(density, track, local, time)
+    return _as_tracks(density, track, local, marginal_existence(density)[track], time)
 
 
-def _as_tracks(density, track, local, time):
+def _as_tracks(density, track, local, existence, time):
     chosen = density.local.take(local)
-    return Tracks(time, density.label[track], chosen.m, chosen.P, chosen.r, chosen.source)
+    return Tracks(time, density.label[track], chosen.m, chosen.P, existence, chosen.source)
 
 
 def _representatives(density, tracks, existence, time):

@@ -164,16 +164,20 @@ class UniformBirth(_FromMeasurement):
         position = m[:, :dims]
         return ((position > self.lower - margin) & (position < self.upper + margin)).all(axis=1)
 
-    def stay(self, dt: float) -> float:
-        """Probability that an object of this birth is still in the box after `dt`, to first order.
+    def stay(self, dt: float, lower: Sequence[float], upper: Sequence[float]) -> float:
+        """Probability that an object of this birth is still in a region after `dt`, to first order.
 
-        Of objects uniform in a box, the fraction E|v_i| dt / L_i leaves through the two sides of axis i.
+        Of objects uniform in a box, E[max(v_i, 0)] dt / L_i leave through the upper side of axis i; those
+        have left the region (corners `lower` and `upper`, m) too where the two sides are about the same.
         """
         stays = 1.0
-        for i, (lower, upper) in enumerate(zip(self.lower, self.upper)):
+        for i, (low, high) in enumerate(zip(self.lower, self.upper)):
             std, mean = _entry(self.rest_std, i), _entry(self.rest_mean, i)
             speed = sqrt(2 / pi) * std * exp(-0.5 * (mean / std) ** 2) + mean * erf(mean / std / sqrt(2))
-            stays *= min(max(1 - speed * dt / (upper - lower), 0.0), 1.0)
+            reach = 3 * (abs(mean) + std) * dt
+            down = (speed - mean) / 2 if i < len(lower) and lower[i] > low - reach else 0.0
+            up = (speed + mean) / 2 if i < len(upper) and upper[i] < high + reach else 0.0
+            stays *= min(max(1 - (down + up) * dt / (high - low), 0.0), 1.0)
         return float(stays)
 
 
