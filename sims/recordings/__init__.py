@@ -38,3 +38,10 @@ class Recording:
     gate: float = 20.0
     cls: str = ""
     camera: np.ndarray | None = None
+
+
+def require_scans(detections: Detections, path) -> int:
+    """How many scans the file has; ValueError if there is none."""
+    if len(detections) == 0:
+        raise ValueError(f"{path}: no rows; accepted is a file with at least one")
+    return len(detections)

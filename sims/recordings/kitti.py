@@ -9,13 +9,14 @@ The numbers are statistics of PointRCNN detections against the labels of ten tra
 distance; slope and neutral scores, process noise and occlusion rates were chosen on the same ten.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sims.recordings import Recording
+from sims.recordings import Recording, require_scans
+from sims.recordings.names import distinct_names
 from sims.recordings.scores import video_scores, with_all
 from tracking.formats import kitti
 from tracking.formats.detections import Detections
@@ -155,19 +156,38 @@ def load(paths, cls: str, labels=None) -> list[Recording]:
         paths:  files `NNNN.txt`; a folder of such files; or a folder that holds `detection/*_CLASS_*/`,
                 and `label_02/` and `calib/` if they are to be used.
         cls:    "Car", "Pedestrian" or "Cyclist".
-        labels: folder of label files; None: `label_02` beside the detections, if it is there.
+        labels: folder with a label file for each of them; None: `label_02` beside the detections, and
+                what there is in it.
     Raises:
-        ValueError: an unknown class, or nothing of that class.
+        ValueError: an unknown class, no files, two of one name, missing labels, a calibration without P2,
+                    or something wrong in a file.
         OSError: a file cannot be read.
     """
     if cls not in SETTINGS:
         raise ValueError(f"class must be one of {', '.join(SETTINGS)}, got {cls!r}")
     files, root = _files(paths, cls)
-    labels = (
-        Path(labels) if labels else (root / "label_02" if root and (root / "label_02").is_dir() else None)
-    )
+    names = distinct_names(files)
+    if labels is not None:
+        labels = Path(labels)
+        _require_labels(labels, files)
+    elif root and (root / "label_02").is_dir():
+        labels = root / "label_02"
     shared = models(SETTINGS[cls])
-    return [_recording(file, cls, labels, root / "calib" if root else None, shared) for file in files]
+    calibrations = root / "calib" if root else None
+    return [
+        replace(_recording(file, cls, labels, calibrations, shared), name=name)
+        for file, name in zip(files, names)
+    ]
+
+
+def _require_labels(folder, files):
+    if not folder.is_dir():
+        raise ValueError(f"--labels {folder}: no such folder; kitti accepts a folder of label files NNNN.txt")
+    missing = [file.name for file in files if not (folder / file.name).is_file()]
+    if missing:
+        raise ValueError(
+            f"--labels {folder}: no labels {', '.join(missing)}; accepted is a file for each recording"
+        )
 
 
 def _files(paths, cls):
@@ -203,12 +223,23 @@ def _recording(file, cls, labels, calibrations, shared):
     detections = detections.select(detections.extra["class"] == cls)
     camera = None
     if calibrations is not None and (calibrations / file.name).is_file():
-        camera = kitti.read_calibration(calibrations / file.name)["P2"]
+        camera = _projection(calibrations / file.name)
+    require_scans(detections, file)
     distance = np.hypot(*detections.z.T)
     ratio = SETTINGS[cls].score.clutter_ratio(detections.score, distance)
     return Recording(
         file.stem, detections, truth, shared, ratio, SETTINGS[cls].class_model, cls=cls, camera=camera
     )
+
+
+def _projection(path):
+    matrices = kitti.read_calibration(path)
+    if "P2" not in matrices:
+        raise ValueError(
+            f"{path}: no matrix P2, only {', '.join(matrices) or 'an empty file'}; "
+            "accepted is a calibration of the colour camera"
+        )
+    return matrices["P2"]
 
 
 def rows(scans, recording: Recording) -> Detections:
