@@ -112,7 +112,7 @@ def errors(scenario: Scenario, truth, estimates) -> np.ndarray:
 def error_per_object(scenario: Scenario, truth, estimates) -> float:
     """Mean OSPA of T truths and estimates, arrays of states each, m."""
     dims, c, p = scenario.metric_dims, scenario.ospa_c, scenario.ospa_p
-    each = [ospa(x[:, :dims], y[:, :dims], c, p).total for x, y in zip(truth, estimates, strict=True)]
+    each = [float(ospa(x[:, :dims], y[:, :dims], c, p).total) for x, y in zip(truth, estimates, strict=True)]
     return float(np.mean(each))
 
 

@@ -59,7 +59,8 @@ def _nearest(pairs: Pairs, most: int) -> Pairs:
     rank[np.lexsort((pairs.d2, pairs.row))] = np.arange(len(rank)) - pairs.offset[pairs.row]
     keep = rank < most
     offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep)))[pairs.offset]
-    return Pairs(offset, *(a[keep] for a in (pairs.row, pairs.col, pairs.d2, pairs.nu)), pairs.n_columns)
+    row, col, d2, nu = (a[keep] for a in pairs[1:5])
+    return Pairs(offset, row, col, d2, nu, pairs.n_columns)
 
 
 @compiled

@@ -24,6 +24,7 @@ from tracking.filters.hypotheses import Mixture
 from tracking.tracks import Tracks
 
 Estimator = Callable[..., Tracks]
+LOG_NOTHING = -700.0  # of what cannot be, so that differences stay numbers that can be added
 MANY = 256  # Bernoullis from which on halving them and convolving is faster than one by one
 
 
@@ -148,7 +149,7 @@ def _best_by_number(density, k):
     with np.errstate(divide="ignore"):
         yes, no = np.log(ranked), np.log1p(-np.minimum(ranked, 1.0))
         joint = np.stack([yes[:, :i].sum(1) + no[:, i:].sum(1) for i in range(n + 1)], axis=1)
-        joint = np.maximum(joint + np.log(w)[:, None], -1e300)  # so that differences stay numbers
+        joint = np.maximum(joint + np.log(w)[:, None], LOG_NOTHING)
     return pmf, joint.argmax(axis=0), joint.max(axis=0)
 
 

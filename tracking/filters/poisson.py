@@ -66,8 +66,9 @@ class Poisson:
         uniform = self.uniform
         if models.box is not None:
             survival, moving = models.survival, models.motion.dim >= 2 * models.motion.dims
-            leave = survival.bounded and moving
-            stays = models.box.stay(dt, survival.lower, survival.upper) if leave else 1.0
+            stays = 1.0
+            if moving and survival.lower is not None and survival.upper is not None:
+                stays = models.box.stay(dt, survival.lower, survival.upper)
             uniform *= float(models.survival.lives(models.box.grid(models.motion.dim), dt).mean()) * stays
         return Poisson(self.w * models.survival(m, P, dt, (self.m, self.P)), m, P, uniform)
 
