@@ -72,6 +72,7 @@ def test_results_are_written_and_read_back(data, tmp_path):
     _, found, recordings = tracked(
         "--recording", "kitti", str(data / "kitti/detection/pointrcnn_Car_val/0017.txt")
     )
+    run.make_folders(["pmbm"], tmp_path)
     run.write_results(kitti, found, tmp_path)
     rows = kitti_format.read_results(tmp_path / "pmbm" / "0017.txt", n_frames=len(recordings[0].detections))
     np.testing.assert_allclose(rows.z, found["pmbm"]["0017"].rows.z)
