@@ -17,9 +17,20 @@ from numba.core import event
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sims.arguments import (
+    Parser,
+    a_scenario,
+    a_tracker,
+    add_workers,
+    check_workers,
+    natural,
+    output,
+    positive,
+    workers_of,
+)
 from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, warm_up
 from sims.recordings import run as recorded
-from sims.scenarios import SCENARIOS, scenario
+from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
 from tracking.formats.files import atomic_write
@@ -47,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Run trackers on a scenario, write the JSON file and print the table."""
-    problem, seed, jobs = args.scenario, args.seed, args.jobs
+    problem, seed = args.scenario, args.seed
+    try:
+        workers = workers_of(args)
+    except ValueError as error:
+        return _fail(2, str(error))
     settings = {name: settings_of(problem, name) for name in args.trackers}
     with notice_of_compilation():
         for name in settings:
@@ -56,11 +71,13 @@ def compare(args: argparse.Namespace) -> int:
     if args.choose_threshold:
         runs = args.choose_runs
         with progress("thresholds", runs * len(settings)) as advance:
-            chosen = choose_thresholds(problem, settings, seed=seed, runs=runs, jobs=jobs, advance=advance)
+            chosen = choose_thresholds(
+                problem, settings, seed=seed, runs=runs, workers=workers, advance=advance
+            )
         settings = {name: with_threshold(name, settings[name], chosen[name]) for name in settings}
         choice = {"seed": seed + OTHER_SEEDS, "runs": runs, "thresholds": chosen}
     with progress(problem.name, args.runs * len(settings)) as advance:
-        scores = evaluate(problem, settings, seed=seed, runs=args.runs, jobs=jobs, advance=advance)
+        scores = evaluate(problem, settings, seed=seed, runs=args.runs, workers=workers, advance=advance)
     result = document(problem, scores, settings, seed, choice)
     status = write_json(result, args.json) if args.json else 0
     show(result, wide_console())
@@ -133,27 +150,27 @@ def _fail(status, message):
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, checked; anything wrong is one line on standard error and exit status 2."""
-    parser = _Parser(prog=PROGRAM, description="Compare multitarget trackers.", allow_abbrev=False)
+    parser = Parser(PROGRAM, "Compare multitarget trackers.")
     add = parser.add_argument
-    add("--scenario", type=_scenario, metavar="NAME", help=f"see --list; default: {DEMONSTRATION}")
+    add("--scenario", type=a_scenario, metavar="NAME", help=f"see --list; default: {DEMONSTRATION}")
     add(
         "--trackers",
-        type=_tracker,
+        type=a_tracker,
         nargs="+",
         default=DEFAULT,
         metavar="NAME",
         help=f"of {' '.join(TRACKERS)}; the others are compared with the first; default: {' '.join(DEFAULT)}",
     )
-    add("--runs", type=_positive, metavar="N", help="scenes; default: as the scenario says")
-    add("--seed", type=_natural, default=0, metavar="S", help="of the scenes; default: 0")
-    add("--jobs", type=_positive, default=1, metavar="J", help="processes; results do not depend on them")
-    add("--json", type=_output, metavar="FILE", help="write the results there too")
+    add("--runs", type=positive, metavar="N", help="scenes; default: as the scenario says")
+    add("--seed", type=natural, default=0, metavar="S", help="of the scenes; default: 0")
+    add_workers(parser)
+    add("--json", type=output, metavar="FILE", help="write the results there too")
     add(
         "--choose-threshold",
         action="store_true",
         help="report objects from the existence probability on that is best on scenes of another seed",
     )
-    add("--choose-runs", type=_positive, default=100, metavar="N", help="scenes to choose on; default: 100")
+    add("--choose-runs", type=positive, default=100, metavar="N", help="scenes to choose on; default: 100")
     add("--list", action="store_true", help="list scenarios and trackers, and stop")
     recorded.add_options(parser)
     args = parser.parse_args(argv)
@@ -162,50 +179,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for given in ("labels", "results"):
         if getattr(args, given) and not args.recording:
             parser.error(f"--{given} goes with --recording, a scenario knows its own truth and writes --json")
+    if args.recording and args.cluster is not None:
+        parser.error("--recording goes without --cluster")
+    check_workers(parser, args)
     args.trackers = list(dict.fromkeys(args.trackers))
     args.scenario = args.scenario or SCENARIOS[DEMONSTRATION]
     args.runs = args.runs or args.scenario.runs
     return args
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def _scenario(text):
-    try:
-        return scenario(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _tracker(text):
-    if text not in TRACKERS:
-        raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(TRACKERS)}")
-    return text
-
-
-def _natural(text):
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
-    return int(text)
-
-
-def _positive(text):
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
-    return int(text)
-
-
-def _output(text):
-    """A file that can be written, so that this is not found out after hours of computing."""
-    folder = os.path.dirname(os.path.realpath(text))
-    if os.path.lexists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text} is not an ordinary file")
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written, {folder} is not a folder to write to")
-    return text
 
 
 @contextmanager

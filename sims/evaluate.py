@@ -1,18 +1,17 @@
 """Monte-Carlo evaluation: trackers on scenes of a scenario, scored the way the scenario asks.
 
-Run i of seed S draws its scene from `numpy.random.SeedSequence((S, i))`, whatever else is run and on however
-many processes, so every tracker sees the same scenes and results are the same bit for bit. Existence
-thresholds are chosen on scenes of the seed S + OTHER_SEEDS.
+Run i of seed S draws its scene from `numpy.random.SeedSequence((S, i))`, whatever else is run and wherever,
+so every tracker sees the same scenes and results are the same bit for bit. Existence thresholds are chosen
+on scenes of the seed S + OTHER_SEEDS.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sims.parallel import Workers, each
 from sims.scenarios import Scenario
 from sims.targets import Scene
 from sims.trackers import TRACKERS, expected_number, with_threshold
@@ -23,6 +22,7 @@ OTHER_SEEDS = 1_000_003
 THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
 LARGEST = {"cphd": 0.5}  # it reports a component that rounds to an object whatever the threshold
 WARM_UP_SCANS = 10
+HERE = Workers()
 
 Settings = dict[str, dict[str, Any]]  # tracker -> settings
 Advance = Callable[[], Any]  # called after each run
@@ -131,7 +131,7 @@ def evaluate(
     *,
     seed: int = 0,
     runs: int | None = None,
-    jobs: int = 1,
+    workers: Workers = HERE,
     advance: Advance = lambda: None,
 ) -> dict[str, list[Scores]]:
     """Scores of trackers on the same scenes.
@@ -141,12 +141,12 @@ def evaluate(
         settings: of each tracker, by name in `TRACKERS`.
         seed:     of the scenes, >= 0.
         runs:     number of scenes; None: as the scenario says.
-        jobs:     processes; more than one needs joblib.
+        workers:  where to compute.
         advance:  called after each run of each tracker.
     """
     cases = [(name, run) for run in range(scenario.runs if runs is None else runs) for name in settings]
-    calls = [(scenario, name, settings[name], seed, run) for name, run in cases]
-    results = _each(run_once, calls, jobs, advance)
+    calls = [(run_once, scenario, name, settings[name], seed, run) for name, run in cases]
+    results = each(_noted, calls, workers, advance)
     return {name: [r for (n, _), r in zip(cases, results) if n == name] for name in settings}
 
 
@@ -163,7 +163,7 @@ def choose_thresholds(
     *,
     seed: int = 0,
     runs: int = 100,
-    jobs: int = 1,
+    workers: Workers = HERE,
     advance: Advance = lambda: None,
 ) -> dict[str, float]:
     """The existence threshold of least mean GOSPA of each tracker, on scenes that `evaluate` never draws.
@@ -171,8 +171,10 @@ def choose_thresholds(
     Arguments as `evaluate`.
     """
     cases = [(name, run) for run in range(runs) for name in settings]
-    calls = [(scenario, name, settings[name], seed + OTHER_SEEDS, run) for name, run in cases]
-    results = _each(errors_by_threshold, calls, jobs, advance)
+    calls = [
+        (errors_by_threshold, scenario, name, settings[name], seed + OTHER_SEEDS, run) for name, run in cases
+    ]
+    results = each(_noted, calls, workers, advance)
     chosen = {}
     for name in settings:
         error = np.mean([r for (n, _), r in zip(cases, results) if n == name], axis=0)
@@ -213,38 +215,9 @@ def warm_up(scenario: Scenario, name: str, settings: dict[str, Any]) -> None:
         _warm.add(key)
 
 
-def _each(function, calls, jobs, advance):
-    """Results of a function for each tuple of arguments, in their order, however many processes."""
-    results: list[Any] = [None] * len(calls)
-    with closing(_in_any_order(function, calls, jobs)) as arriving:
-        for i, result in arriving:
-            results[i] = result
-            advance()
-    return results
-
-
-def _in_any_order(function, calls, jobs) -> Generator[tuple[int, Any], None, None]:
-    if jobs == 1:
-        yield from (_numbered(function, i, call) for i, call in enumerate(calls))
-        return
-    from joblib import Parallel, delayed
-
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    arriving = parallel(delayed(_numbered)(function, i, call) for i, call in enumerate(calls))
+def _noted(function, scenario, name, settings, seed, run):
     try:
-        # `yield from` would hand close() on before the block below comes.
-        for numbered in arriving:  # noqa: UP028
-            yield numbered
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib warns of what an interruption leaves undone
-            arriving.close()
-
-
-def _numbered(function, i, call):
-    scenario, name, _, seed, run = call
-    try:
-        return i, function(*call)
+        return function(scenario, name, settings, seed, run)
     except Exception as error:
         error.add_note(f"{name} failed on run {run} of seed {seed} of {scenario.name}")
         raise

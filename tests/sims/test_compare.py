@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sims import compare
+from sims import arguments, compare
 from sims.compare import main
 from sims.scenarios import SCENARIOS
 from sims.trackers import TRACKERS
@@ -73,6 +73,11 @@ def test_list_names_everything(capsys):
         (["--json", "no/such/folder/out.json"], "is not a folder to write to"),
         (["--json", "."], "is not an ordinary file"),
         (["--scen", "small"], "unrecognized arguments: --scen small"),
+        (["--cluster", "tcp://127.0.0.1:1", "--jobs", "2"], "--cluster goes without --jobs"),
+        (["--cluster", "tcp://127.0.0.1:1"], "no cluster answers at 'tcp://127.0.0.1:1'"),
+        (["--cluster", "nonsense://x"], "'nonsense://x' is no address of a cluster"),
+        (["--cluster", ""], "'' is no address of a cluster"),
+        (["--recording", "kitti", "x", "--cluster", "tcp://x:1"], "--recording goes without --cluster"),
         (["--recording", "kitti", "x", "--scenario", "small"], "--recording goes without --scenario"),
         (["--recording", "film", "x"], "film"),
         (["--recording", "csv", "no/such/file.csv"], "no/such/file.csv"),

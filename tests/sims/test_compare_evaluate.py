@@ -17,6 +17,7 @@ from sims.evaluate import (
     track,
     warm_up,
 )
+from sims.parallel import Workers
 from sims.scenarios import SCENARIOS, scenario
 from sims.trackers import CHOSEN, SETTINGS, TRACKERS, expected_number, settings_of, with_threshold
 from tracking.metrics import gospa, ospa, ospa2
@@ -158,7 +159,7 @@ def test_results_do_not_depend_on_the_number_of_processes():
     calls = []
     alone = evaluate(s, settings, seed=1, runs=2, advance=lambda: calls.append(1))
     assert len(calls) == 6
-    together = evaluate(s, settings, seed=1, runs=2, jobs=2, advance=lambda: calls.append(1))
+    together = evaluate(s, settings, seed=1, runs=2, workers=Workers(2), advance=lambda: calls.append(1))
     assert len(calls) == 12
     assert repr(numbers(alone)) == repr(numbers(together))  # every bit, and NaN is NaN
 
