@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sims import arguments, compare
+from sims import compare
 from sims.compare import main
 from sims.scenarios import SCENARIOS
 from sims.trackers import TRACKERS
