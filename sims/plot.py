@@ -25,16 +25,31 @@ def draw(problem: Scenario, scene: Scene, tracks: list[Tracks], title: str) -> b
     Raises:
         ImportError: matplotlib is not installed.
     """
+    figure = empty_figure((11, 5))
+    plane, time = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    _plane(plane, problem, scene, tracks, title)
+    _errors(time, problem, scene, tracks)
+    return png(figure)
+
+
+def empty_figure(size: tuple[float, float]):
+    """A matplotlib figure of a size, inches, that no window system is asked for.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("pictures need the viz extra: pip install '.[viz]'") from None
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    plane, time = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    _plane(plane, problem, scene, tracks, title)
-    _errors(time, problem, scene, tracks)
+    return figure
+
+
+def png(figure) -> bytes:
+    """A figure as the content of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()

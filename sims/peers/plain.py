@@ -168,6 +168,7 @@ def check_models(scenario: Scenario) -> None:
         and isinstance(sensor, PositionSensor)
         and isinstance(birth, UniformBirth)
         and scenario.survival.bounded
+        and not callable(scenario.survival.probability)
     ):
         raise ValueError(
             f"this tracker is for constant velocity in the plane, a position sensor and births anywhere in a "

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sims.evaluate import errors, scene_of, track
-from sims.peers import assignment, reference, reference_settings
+from sims.peers import PEERS, REFERENCES, assignment, peer_settings
 from sims.peers.plain import PlainGNN, PlainSettings
 from sims.scenarios import SCENARIOS, scenario
 from sims.trackers import TRACKERS, settings_of
@@ -16,7 +16,7 @@ def gospa_of(name, tracker, run=0, scans=None):
     if tracker in TRACKERS:
         made = TRACKERS[tracker](problem, **settings_of(problem, tracker))
     else:
-        made = reference(problem, scene, tracker, reference_settings(problem, tracker))
+        made = (REFERENCES | PEERS)[tracker](problem, scene, **peer_settings(problem, tracker))
     tracks = track(made, scene, scans).tracks
     return errors(problem, [scene.truth.at(k) for k in range(len(tracks))], [t.mean for t in tracks])[
         :, 0

@@ -1,0 +1,1 @@
+"""Speed beside accuracy: `python -m sims.bench --help`."""

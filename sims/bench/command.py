@@ -1,0 +1,188 @@
+"""The command line of the benchmark: `python -m sims.bench --help`.
+
+Tables go to standard output, progress to standard error. Exit status: 0 done, 1 failed on the way, 2 bad
+input, 130 interrupted.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from sims.arguments import (
+    Parser,
+    a_scenario,
+    add_workers,
+    check_workers,
+    natural,
+    output,
+    positive,
+    workers_of,
+)
+from sims.bench import kernels, scaling, table
+from sims.bench.child import Task
+from sims.bench.measure import ONE_THREAD, ROOT, machine, take_turns
+from sims.compare import progress
+from sims.peers import PEERS, REFERENCES
+from sims.scenarios import SCENARIOS
+from sims.table import wide_console
+from sims.trackers import TRACKERS
+from tracking.formats.files import atomic_write
+
+PROGRAM = "python -m sims.bench"
+SCENES = ("small", "dense", "large", "huge", "mega")
+DEFAULT = ("pmbm", "lmb", "glmb", "gnn", "plain", "truth")
+RUNS = 5
+SCALING_RUNS = 1
+NAMES = (*TRACKERS, *REFERENCES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    args = parse(argv)
+    work = run_scaling if args.scaling else run_kernels if args.kernels else run_scenarios
+    try:
+        result = {"date": date.today().isoformat(), "machine": machine(), **work(args)}
+        if args.json:
+            with atomic_write(args.json) as file:
+                json.dump(result, file, indent=1, allow_nan=False)
+                file.write("\n")
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
+    except BrokenPipeError:  # whoever read the table has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ValueError as error:
+        return _fail(2, str(error))
+    except OSError as error:
+        return _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except RuntimeError as error:
+        return _fail(1, str(error))
+
+
+def run_scenarios(args: argparse.Namespace) -> dict[str, Any]:
+    """Every tracker on every scenario, a table of each as soon as it is done."""
+    workers, trackers = workers_of(args), trackers_of(args)
+    result: dict[str, Any] = {
+        "seed": args.seed,
+        "runs": args.runs,
+        "settings": {"cap_s": args.cap, "scans": args.scans},
+        "scenarios": {},
+    }
+    for problem in args.scenario:
+
+        def task(name, run, scenario=problem.name):
+            return Task(scenario, 0, name, args.seed, run, args.scans, args.cap)
+
+        with progress(problem.name, args.runs * len(trackers)) as advance:
+            found = take_turns(task, trackers, args.runs, workers, advance)
+        shown = table.scenario_document(problem, found)
+        result["scenarios"][problem.name] = shown
+        table.show_scenario(problem.name, shown, wide_console(), problem is args.scenario[-1])
+        print(flush=True)
+    return result
+
+
+def run_scaling(args: argparse.Namespace) -> dict[str, Any]:
+    """Time per scan by number of objects; writes the plot too."""
+    workers, trackers = workers_of(args), trackers_of(args)
+    alive, found = list(trackers), {}
+    for objects in args.objects:
+
+        def task(name, run, objects=objects):
+            return Task(None, objects, name, args.seed, run, args.scans, args.cap)
+
+        with progress(f"{objects} objects", args.runs * len(alive)) as advance:
+            measured = take_turns(task, alive, args.runs, workers, advance)
+        found[objects] = {name: table.summary(rows) for name, rows in measured.items()}
+        alive = [name for name in alive if found[objects][name]["finished"]]
+    result = scaling.document(found, trackers, args.seed, args.runs)
+    if args.plot:
+        picture = scaling.plot(result)
+        with atomic_write(args.plot, binary=True) as file:
+            file.write(picture)
+    table.show_scaling(result, wide_console())
+    return {"settings": {"cap_s": args.cap, "scans": args.scans or scaling.SCANS}, "scaling": result}
+
+
+def run_kernels(args: argparse.Namespace) -> dict[str, Any]:
+    """The parts of the filters, in a process with one thread."""
+    command = [sys.executable, "-m", "sims.bench.kernels", str(args.seed)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | ONE_THREAD, cwd=ROOT)
+    if done.returncode != 0:
+        raise RuntimeError(f"timing the kernels failed (exit status {done.returncode})")
+    result = {"about": kernels.ABOUT, "kernels": json.loads(done.stdout)}
+    table.show_kernels(result, wide_console())
+    return {"seed": args.seed, **result}
+
+
+def trackers_of(args: argparse.Namespace) -> list[str]:
+    """Names of what is measured, in the order in which they take turns."""
+    default = scaling.TRACKERS if args.scaling else DEFAULT
+    return list(dict.fromkeys([*(args.trackers or default), *(PEERS if args.peers else ())]))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked; anything wrong is one line on standard error and exit status 2."""
+    parser = Parser(PROGRAM, "CPU time and memory of multitarget trackers, beside their accuracy.")
+    add = parser.add_argument
+    add("--scenario", type=a_scenario, nargs="+", metavar="NAME", help=f"default: {' '.join(SCENES)}")
+    add("--trackers", type=_measured, nargs="+", metavar="NAME", help=f"of {' '.join(NAMES)}")
+    add("--runs", type=positive, metavar="N", help=f"scenes; default: {RUNS}, with --scaling {SCALING_RUNS}")
+    add("--seed", type=natural, default=0, metavar="S", help="of the scenes; default: 0")
+    add("--scans", type=positive, metavar="N", help="only the first scans of each scene")
+    add(
+        "--cap",
+        type=positive,
+        default=10,
+        metavar="S",
+        help="a tracker is cut off when a scan takes more CPU time than this, s, or all scans ten times as "
+        "much; default: 10",
+    )
+    add("--peers", action="store_true", help=f"also Stone Soup's trackers: {' '.join(PEERS)}")
+    add("--scaling", action="store_true", help="time per scan by number of objects at constant density")
+    add("--objects", type=positive, nargs="+", metavar="N", help="of --scaling")
+    add("--plot", type=output, metavar="FILE.png", help="picture of --scaling")
+    add("--kernels", action="store_true", help="the inner parts of the filters beside SciPy and NumPy")
+    add_workers(parser)
+    add("--json", type=output, metavar="FILE", help="write everything there too")
+    args = parser.parse_args(argv)
+    _check(parser, args)
+    args.objects = sorted(set(args.objects or scaling.OBJECTS))
+    args.scenario = args.scenario or [SCENARIOS[name] for name in SCENES]
+    args.runs = args.runs or (SCALING_RUNS if args.scaling else RUNS)
+    return args
+
+
+def _check(parser, args):
+    if args.scaling and args.kernels:
+        parser.error("--scaling goes without --kernels")
+    if (args.scaling or args.kernels) and args.scenario:
+        parser.error("--scenario goes without --scaling and --kernels")
+    if (args.objects or args.plot) and not args.scaling:
+        parser.error("--objects and --plot go with --scaling")
+    if args.kernels and (args.trackers or args.peers or args.cluster is not None or args.jobs > 1):
+        parser.error("--kernels goes without --trackers, --peers, --jobs and --cluster")
+    if args.peers and importlib.util.find_spec("stonesoup") is None:
+        parser.error("--peers needs Stone Soup: pip install '.[peers]'")
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs the viz extra: pip install '.[viz]'")
+    check_workers(parser, args)
+
+
+def _measured(text):
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(NAMES)}")
+    return text
+
+
+def _fail(status, message):
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return status
