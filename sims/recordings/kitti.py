@@ -39,6 +39,7 @@ class Settings:
     p_detect:     at RANGES, of an object in view that is not hidden.
     score:        what a score says of one detection.
     class_model:  what the scores of a track say of its class.
+    class_prior:  log odds that a track is of the class before its first score.
     noise_std:    (x, z) of the position, m at the camera; grows by 1 / 40 of itself per m.
     q:            white acceleration, m^2/s^3; the turning camera is in it.
     velocity_std: (x, z) of a new object, m/s.
@@ -55,6 +56,7 @@ class Settings:
     births: float
     initial: float
     clutter: float
+    class_prior: float = 1.0
     survival: float = 0.978  # per frame
     occlusion: Occlusion = field(default_factory=lambda: Occlusion(hide=0.2, show=2.7))
 
@@ -73,14 +75,17 @@ SETTINGS = {
     ),
     "Pedestrian": Settings(
         p_detect=(0.95, 0.92, 0.7, 0.45, 0.3, 0.2, 0.1, 0.1),
-        score=ScoreModel(2.0, 2.2),
-        class_model=ScoreModel(2.0, 2.2),
+        # Near the camera poles and cyclists score as high as pedestrians do far away.
+        score=ScoreModel(1.5, (2.8, 1.2), (10.0, 30.0)),
+        class_model=ScoreModel(2.0, (3.4, 1.0), (10.0, 30.0)),
+        class_prior=-2.0,  # most objects that persist are none
         noise_std=(0.06, 0.09),
         q=4.0,
         velocity_std=(3.0, 5.0),
         births=0.03,
         initial=1.0,
         clutter=1.2,
+        occlusion=Occlusion(hide=0.2, show=1.0),  # they walk behind others for a second
     ),
     "Cyclist": Settings(
         p_detect=(0.95, 0.92, 0.85, 0.7, 0.5, 0.3, 0.1, 0.1),
@@ -228,7 +233,15 @@ def _recording(file, cls, labels, calibrations, shared):
     distance = np.hypot(*detections.z.T)
     ratio = SETTINGS[cls].score.clutter_ratio(detections.score, distance)
     return Recording(
-        file.stem, detections, truth, shared, ratio, SETTINGS[cls].class_model, cls=cls, camera=camera
+        file.stem,
+        detections,
+        truth,
+        shared,
+        ratio,
+        SETTINGS[cls].class_model,
+        SETTINGS[cls].class_prior,
+        cls=cls,
+        camera=camera,
     )
 
 

@@ -24,7 +24,6 @@ from tracking.formats.detections import Detections
 from tracking.metrics.detection import import_trackeval
 
 WARM_UP_SCANS = 10
-CLASS_PRIOR = 1.0  # log odds that a track is of the class before its first score
 FORMATS = {"kitti": kitti, "mot": mot, "csv": csv}
 HEADINGS = {
     "hota": "HOTA",
@@ -100,7 +99,7 @@ def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -
     """Run a tracker over a recording, one scan after the other."""
     kind = FILTERS[tracker]
     online = kind(**recording.models, config=kind.Config(gate=recording.gate))
-    sure = Confidence(recording.class_model, prior=CLASS_PRIOR) if recording.class_model else None
+    sure = Confidence(recording.class_model, prior=recording.class_prior) if recording.class_model else None
     seen, tracks, cpu = recording.detections, [], []
     for k, (now, z) in enumerate(seen):
         mine = seen.rows(k)
