@@ -75,10 +75,8 @@ def check_workers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     """Stop where a package is missing or both are asked for."""
     if args.cluster is not None and args.jobs > 1:
         parser.error("--cluster goes without --jobs: the cluster says how many processes it has")
-    if args.jobs > 1 and importlib.util.find_spec("joblib") is None:
-        parser.error("--jobs needs joblib: pip install joblib")
     if args.cluster is not None and importlib.util.find_spec("distributed") is None:
-        parser.error("--cluster needs the cluster extra: pip install '.[cluster]'")
+        parser.error("--cluster needs the cluster extra: pip install -c constraints.txt -e '.[cluster]'")
 
 
 def workers_of(args: argparse.Namespace) -> Workers:

@@ -94,6 +94,15 @@ def compare_recordings(args: argparse.Namespace) -> int:
         return _fail(2, str(error))
     except OSError as error:
         return _fail(2, f"{error.filename}: {error.strerror}")
+    try:
+        recorded.require_scorer(args, recordings)
+    except ImportError as error:
+        return _fail(2, str(error))
+    if args.results:
+        try:
+            recorded.make_folders(args.trackers, Path(args.results))
+        except OSError as error:
+            return _fail(1, f"cannot write {error.filename}: {error.strerror}")
     module = recorded.FORMATS[args.recording[0]]
     with notice_of_compilation():
         for name in args.trackers:
@@ -103,9 +112,18 @@ def compare_recordings(args: argparse.Namespace) -> int:
     result = recorded.document(module, args, recordings, found)
     status = write_json(result, args.json) if args.json else 0
     if args.results:
-        recorded.write_results(module, found, Path(args.results))
+        status = write_results(module, found, args.results) or status
     recorded.show(result, wide_console())
     return status
+
+
+def write_results(module, found: dict, folder: str) -> int:
+    """Write the tracks of every recording; returns the exit status."""
+    try:
+        recorded.write_results(module, found, Path(folder))
+    except (OSError, ValueError) as error:  # ValueError: something other than a file has the name of one
+        return _fail(1, f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}")
+    return 0
 
 
 def list_names(_: argparse.Namespace) -> int:
@@ -160,6 +178,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.recording and (args.scenario or args.runs or args.choose_threshold):
         parser.error("--recording goes without --scenario, --runs and --choose-threshold")
+    for given in ("labels", "results"):
+        if getattr(args, given) and not args.recording:
+            parser.error(f"--{given} goes with --recording, a scenario knows its own truth and writes --json")
     if args.recording and args.cluster is not None:
         parser.error("--recording goes without --cluster")
     check_workers(parser, args)

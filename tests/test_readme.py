@@ -1,5 +1,6 @@
 """What README shows works."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -35,6 +36,68 @@ def test_python_runs_as_pasted(code):
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line):
     assert compare.parse(shlex.split(line)).trackers
+
+
+def shell_lines():
+    """All commands of Python in README's blocks, as one shell would run them."""
+    text = "\n".join(body for kind, body in BLOCKS if not kind).replace("\\\n", " ")
+    return re.findall(r"^\.venv/bin/python (-m (?:sims|tracking)\.\S+ .+)$", text, flags=re.MULTILINE)
+
+
+def without_data():
+    """Those that need no file, the runs of a scenario marked as slow."""
+    for line in shell_lines():
+        if not any(word in line for word in ("--recording", "convert")):
+            yield pytest.param(line, marks=pytest.mark.slow if "--runs" in line else ())
+
+
+def run_line(line, folder):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    found = subprocess.run(
+        [sys.executable, *shlex.split(line)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout
+    return found.stdout
+
+
+@pytest.mark.parametrize("line", list(without_data()))
+def test_commands_without_data_run(line, tmp_path):
+    assert "pmbm" in run_line(line, tmp_path)
+
+
+def test_reports_of_ships_are_converted_and_tracked(tmp_path):
+    """The two commands of README, one after the other, in a folder with a small file."""
+    rows = [
+        f"2016-01-12T13:00:{k:02d},23500000{i},50.7{k:02d},-1.{2 + i}" for k in range(60) for i in range(3)
+    ]
+    (tmp_path / "REPORTS.csv").write_text("\n".join(["Time,MMSI,Latitude,Longitude", *rows]) + "\n")
+    convert, track = (line for line in shell_lines() if "ais.csv" in line)
+    assert "180 rows of 3 objects in 60 scans" in run_line(convert, tmp_path)
+    found = run_line(track, tmp_path)
+    assert "csv: 60 scans" in found
+    assert re.search(r"^pmbm +ais", found, flags=re.MULTILINE)
+
+
+def test_pedestrians_are_converted(tmp_path):
+    (tmp_path / "walk.txt").write_text("".join(f"{10 * k} 1 {0.5 * k} 2.0\n" for k in range(5)))
+    found = run_line("-m tracking.formats.convert pedestrians walk.txt walk.csv", tmp_path)
+    assert found.startswith("5 rows of 1 objects in 5 scans")
+    assert (tmp_path / "walk.csv").read_text().startswith("time,x,y,id\n")
+
+
+def test_boxes_are_tracked(tmp_path):
+    row = "{0},{1},{2},20,30,60,{3},-1,-1,-1\n"
+    for name, label, score in (("det", -1, 0.9), ("gt", 1, 1)):
+        lines = (row.format(k, label, 10 + 2 * k, score) for k in range(1, 20))
+        (tmp_path / f"{name}.txt").write_text("".join(lines))
+    (line,) = (line for line in shell_lines() if "--recording mot" in line)
+    assert "mot: 19 scans" in run_line(line, tmp_path)
 
 
 def test_there_are_commands():

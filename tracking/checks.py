@@ -23,13 +23,44 @@ def _offending(value):
     return value if value.ndim == 0 else f"{value[bad][0]} at index {np.argwhere(bad)[0].tolist()}"
 
 
+def as_output(name: str, value, *shapes: tuple[int, ...]) -> np.ndarray:
+    """What a user's function returned, as a finite float array of one of the shapes.
+
+    Raises:
+        ValueError: another shape, or a NaN or infinite entry.
+    """
+    value = np.asarray(value, float)
+    if value.shape not in shapes:
+        raise ValueError(f"{name} must return shape {' or '.join(map(str, shapes))}, got {value.shape}")
+    require_finite(**{name: value})
+    return value
+
+
+def require_semidefinite(name: str, cov: np.ndarray) -> None:
+    """Raise ValueError unless matrices (..., d, d) are symmetric without a negative eigenvalue."""
+    scale = np.abs(cov).max(initial=0.0)
+    least = np.linalg.eigvalsh(cov).min(initial=0.0)
+    if least < -1e-9 * scale or np.abs(cov - np.swapaxes(cov, -1, -2)).max(initial=0.0) > 1e-9 * scale:
+        raise ValueError(
+            f"{name} must return covariances, got a matrix with eigenvalue {least:g} or asymmetric"
+        )
+
+
+def require_finite(**values):
+    """Raise ValueError unless every named array is finite."""
+    for name, value in values.items():
+        if not np.isfinite(np.sum(value)) and not np.isfinite(value).all():
+            where = np.argwhere(~np.isfinite(value))[0].tolist()
+            raise ValueError(f"{name} must be finite, got {np.asarray(value)[tuple(where)]} at index {where}")
+
+
 def as_measurements(z, dim_z: int) -> np.ndarray:
     """Measurements as a finite float array (m, dim_z); an empty scan may come as [] or None.
 
     Raises:
         ValueError: wrong shape, or a NaN or infinite entry.
     """
-    z = np.zeros((0, dim_z)) if z is None else np.array(z, dtype=float)  # a copy: inputs are never shared
+    z = np.zeros((0, dim_z)) if z is None else as_numbers("z", z)
     if z.shape in ((0,), (1, 0)):  # [] and [[]]
         return np.zeros((0, dim_z))
     if z.ndim == 1 and dim_z == 1:
@@ -46,6 +77,26 @@ def as_measurements(z, dim_z: int) -> np.ndarray:
             "Drop such rows before the call: z[np.isfinite(z).all(axis=1)]."
         )
     return z
+
+
+def as_numbers(name: str, value) -> np.ndarray:
+    """A copy as a float array: inputs are never shared.
+
+    Raises:
+        ValueError: masked, complex, text, dates, or rows of different lengths.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name} must be a plain array, got a masked one. Drop what is masked before the call."
+        )
+    try:
+        found = np.array(value)
+        if found.dtype.kind in "biufO":  # objects, where each is a number
+            return found.astype(float)
+    except (TypeError, ValueError):
+        found = None
+    kind = type(value).__name__ if found is None else f"an array of {found.dtype}"
+    raise ValueError(f"{name} must hold real numbers in rows of one length, got {kind}")
 
 
 def as_covariance(cov, d: int, name: str = "covariance") -> np.ndarray:

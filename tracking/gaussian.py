@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from tracking.checks import as_output, require_finite, require_positive
 from tracking.kalman import gains, propagate, transform
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -55,11 +56,12 @@ class EKF:
         """Moments after `dt` seconds, (n, d) and (n, d, d)."""
         F = motion.jacobian(m, dt)
         moved = transform(m, F) if motion.linear else motion.transition(m, dt)
-        return moved, propagate(P, F, motion.noise(m, dt))
+        return _checked(moved, propagate(P, F, motion.noise(m, dt)))
 
     def innovate(self, m, P, sensor):
         """Predicted measurements of densities (n, d), (n, d, d)."""
-        return Innovation(sensor.measure(m), *gains(P, sensor.jacobian(m), sensor.noise(m)))
+        z_hat = as_output("measure", sensor.measure(m), (len(m), sensor.dim_z))
+        return Innovation(z_hat, *gains(P, sensor.jacobian(m), sensor.noise(m)))
 
 
 class _SigmaPoints:
@@ -73,7 +75,7 @@ class _SigmaPoints:
         y = _apply(lambda x: motion.transition(x, dt), points)
         mean = np.einsum("k,nki->ni", w_mean, y)
         e = y - mean[:, None]
-        return mean, symmetrise(np.einsum("k,nki,nkj->nij", w_cov, e, e) + motion.noise(m, dt))
+        return _checked(mean, symmetrise(np.einsum("k,nki,nkj->nij", w_cov, e, e) + motion.noise(m, dt)))
 
     def innovate(self, m, P, sensor):
         """Predicted measurements of densities (n, d), (n, d, d)."""
@@ -100,10 +102,15 @@ class UKF(_SigmaPoints):
     beta: float = 2.0
     kappa: float = 2.0
 
+    def __post_init__(self):
+        require_positive(alpha=self.alpha)
+
     def points(self, m, P):
         """Sigma points (n, 2 d + 1, d) with weights of mean and covariance (2 d + 1,)."""
         d = m.shape[-1]
         scale = self.alpha**2 * (d + self.kappa)
+        if not scale > 0:
+            raise ValueError(f"kappa must be above -{d} for a state of {d} entries, got {self.kappa}")
         w_mean = np.full(2 * d + 1, 0.5 / scale)
         w_mean[0] = 1 - d / scale
         w_cov = w_mean.copy()
@@ -164,9 +171,22 @@ def cholesky(P: np.ndarray) -> np.ndarray:
         )
 
 
+def _checked(m, P):
+    """Predicted moments; a density that is not finite would spoil all others without a word."""
+    require_finite(predicted_mean=m, predicted_covariance=P)
+    return m, P
+
+
 def _gain(S, cross):
     """S, S^-1, log det S and the Kalman gain cross S^-1."""
-    L = np.linalg.cholesky(S)
+    require_finite(measurement_covariance=S)
+    try:
+        L = np.linalg.cholesky(S)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "the covariance of a predicted measurement must be positive definite: "
+            "is the measurement noise a covariance, and are the weights of the sigma points positive?"
+        ) from None
     L_inv = np.linalg.inv(L)  # triangular and small: as stable as a solve, and reused for every measurement
     S_inv = L_inv.swapaxes(-1, -2) @ L_inv
     log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
@@ -176,5 +196,7 @@ def _gain(S, cross):
 def _apply(function, points):
     """A batched function of states (n, d), applied to points (n, k, d)."""
     n, k, d = points.shape
-    values = function(points.reshape(n * k, d))
+    values = np.asarray(function(points.reshape(n * k, d)), float)
+    if values.ndim != 2 or len(values) != n * k:
+        raise ValueError(f"a function of {n * k} states must return as many rows, got shape {values.shape}")
     return values.reshape(n, k, values.shape[-1])

@@ -1,7 +1,7 @@
 """Covariances of the Kalman filter for thousands of Gaussians at once, compiled for the size of the state.
 
 The loops are plain; what makes them fast is that the sizes are constants of each compiled version, so that
-the compiler unrolls them, and that one pass over the Gaussians does everything while a matrix is in the cache.
+the compiler unrolls them, and that one pass over the Gaussians does all while a matrix is in the cache.
 
 Source: Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001),
 eq. 5.2.3-5 (covariance of prediction), 5.2.3-13 (gain) and 5.2.3-18 (Joseph form).

@@ -18,7 +18,7 @@ PARTS = ("gospa", "localisation", "missed", "false")
 
 NOTES = (
     "Times are CPU time of a scan on one thread, the metric not counted; MB is the peak of the whole\n"
-    "process, interpreter, libraries and scene included. Differences are paired, with 95 % intervals."
+    "process, interpreter, libraries and scene included. Differences of GOSPA: paired, 95 % intervals."
 )
 
 

@@ -24,6 +24,7 @@ class Recording:
     models:        keyword arguments of every tracker: motion, sensor, birth, survival, ...
     clutter_ratio: (N,) evidence of the scores, as in `Tracker.step`, or None.
     class_model:   what the scores of a track say of its class, for `tracking.confidence`, or None.
+    class_prior:   log odds that a track is of the class before its first score.
     gate:          squared Mahalanobis distance for every tracker.
     cls:           class of its objects, "" where there is only one.
     camera:        (3, 4) projection of a KITTI camera, or None.
@@ -35,6 +36,14 @@ class Recording:
     models: Mapping[str, Any]
     clutter_ratio: np.ndarray | None = None
     class_model: ScoreModel | None = None
+    class_prior: float = 1.0
     gate: float = 20.0
     cls: str = ""
     camera: np.ndarray | None = None
+
+
+def require_scans(detections: Detections, path) -> int:
+    """How many scans the file has; ValueError if there is none."""
+    if len(detections) == 0:
+        raise ValueError(f"{path}: no rows; accepted is a file with at least one")
+    return len(detections)

@@ -6,13 +6,13 @@ straight lines in between: a track that bridges a gap between reports is right t
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from sims.recordings import Recording
+from sims.recordings.names import distinct_names
 from sims.recordings.scores import video_scores
 from tracking.checks import require_positive, require_probability
 from tracking.formats import csv
@@ -58,17 +58,17 @@ def load(paths, options: Options) -> list[Recording]:
     """Recordings of CSV files; a column `id` is the truth, and is never shown to a tracker.
 
     Raises:
-        ValueError: `path:line: what came; what is accepted`, or a file without detections.
+        ValueError: `path:line: what came; what is accepted`, a file without detections, or two of one name.
     """
-    return [_recording(Path(path), options) for path in paths]
+    return [_recording(path, name, options) for path, name in zip(paths, distinct_names(paths))]
 
 
-def _recording(path, options):
+def _recording(path, name, options):
     detections = csv.read_detections(path, scan_period=options.scan_period)
     if len(detections.z) == 0:
         raise ValueError(f"{path}: no detections to track")
     truth = detections if (detections.extra.get("id", np.array([-1])) >= 0).any() else None
-    return Recording(path.stem, detections, truth, _models(detections, options))
+    return Recording(name, detections, truth, _models(detections, options))
 
 
 def _models(detections, options):

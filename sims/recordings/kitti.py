@@ -9,13 +9,14 @@ The numbers are statistics of PointRCNN detections against the labels of ten tra
 distance; slope and neutral scores, process noise and occlusion rates were chosen on the same ten.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sims.recordings import Recording
+from sims.recordings import Recording, require_scans
+from sims.recordings.names import distinct_names
 from sims.recordings.scores import video_scores, with_all
 from tracking.formats import kitti
 from tracking.formats.detections import Detections
@@ -38,6 +39,7 @@ class Settings:
     p_detect:     at RANGES, of an object in view that is not hidden.
     score:        what a score says of one detection.
     class_model:  what the scores of a track say of its class.
+    class_prior:  log odds that a track is of the class before its first score.
     noise_std:    (x, z) of the position, m at the camera; grows by 1 / 40 of itself per m.
     q:            white acceleration, m^2/s^3; the turning camera is in it.
     velocity_std: (x, z) of a new object, m/s.
@@ -54,6 +56,7 @@ class Settings:
     births: float
     initial: float
     clutter: float
+    class_prior: float = 1.0
     survival: float = 0.978  # per frame
     occlusion: Occlusion = field(default_factory=lambda: Occlusion(hide=0.2, show=2.7))
 
@@ -72,14 +75,17 @@ SETTINGS = {
     ),
     "Pedestrian": Settings(
         p_detect=(0.95, 0.92, 0.7, 0.45, 0.3, 0.2, 0.1, 0.1),
-        score=ScoreModel(2.0, 2.2),
-        class_model=ScoreModel(2.0, 2.2),
+        # Near the camera poles and cyclists score as high as pedestrians do far away.
+        score=ScoreModel(1.5, (2.8, 1.2), (10.0, 30.0)),
+        class_model=ScoreModel(2.0, (3.4, 1.0), (10.0, 30.0)),
+        class_prior=-2.0,  # most objects that persist are none
         noise_std=(0.06, 0.09),
         q=4.0,
         velocity_std=(3.0, 5.0),
         births=0.03,
         initial=1.0,
         clutter=1.2,
+        occlusion=Occlusion(hide=0.2, show=1.0),  # they walk behind others for a second
     ),
     "Cyclist": Settings(
         p_detect=(0.95, 0.92, 0.85, 0.7, 0.5, 0.3, 0.1, 0.1),
@@ -155,19 +161,38 @@ def load(paths, cls: str, labels=None) -> list[Recording]:
         paths:  files `NNNN.txt`; a folder of such files; or a folder that holds `detection/*_CLASS_*/`,
                 and `label_02/` and `calib/` if they are to be used.
         cls:    "Car", "Pedestrian" or "Cyclist".
-        labels: folder of label files; None: `label_02` beside the detections, if it is there.
+        labels: folder with a label file for each of them; None: `label_02` beside the detections, and
+                what there is in it.
     Raises:
-        ValueError: an unknown class, or nothing of that class.
+        ValueError: an unknown class, no files, two of one name, missing labels, a calibration without P2,
+                    or something wrong in a file.
         OSError: a file cannot be read.
     """
     if cls not in SETTINGS:
         raise ValueError(f"class must be one of {', '.join(SETTINGS)}, got {cls!r}")
     files, root = _files(paths, cls)
-    labels = (
-        Path(labels) if labels else (root / "label_02" if root and (root / "label_02").is_dir() else None)
-    )
+    names = distinct_names(files)
+    if labels is not None:
+        labels = Path(labels)
+        _require_labels(labels, files)
+    elif root and (root / "label_02").is_dir():
+        labels = root / "label_02"
     shared = models(SETTINGS[cls])
-    return [_recording(file, cls, labels, root / "calib" if root else None, shared) for file in files]
+    calibrations = root / "calib" if root else None
+    return [
+        replace(_recording(file, cls, labels, calibrations, shared), name=name)
+        for file, name in zip(files, names)
+    ]
+
+
+def _require_labels(folder, files):
+    if not folder.is_dir():
+        raise ValueError(f"--labels {folder}: no such folder; kitti accepts a folder of label files NNNN.txt")
+    missing = [file.name for file in files if not (folder / file.name).is_file()]
+    if missing:
+        raise ValueError(
+            f"--labels {folder}: no labels {', '.join(missing)}; accepted is a file for each recording"
+        )
 
 
 def _files(paths, cls):
@@ -203,12 +228,31 @@ def _recording(file, cls, labels, calibrations, shared):
     detections = detections.select(detections.extra["class"] == cls)
     camera = None
     if calibrations is not None and (calibrations / file.name).is_file():
-        camera = kitti.read_calibration(calibrations / file.name)["P2"]
+        camera = _projection(calibrations / file.name)
+    require_scans(detections, file)
     distance = np.hypot(*detections.z.T)
     ratio = SETTINGS[cls].score.clutter_ratio(detections.score, distance)
     return Recording(
-        file.stem, detections, truth, shared, ratio, SETTINGS[cls].class_model, cls=cls, camera=camera
+        file.stem,
+        detections,
+        truth,
+        shared,
+        ratio,
+        SETTINGS[cls].class_model,
+        SETTINGS[cls].class_prior,
+        cls=cls,
+        camera=camera,
     )
+
+
+def _projection(path):
+    matrices = kitti.read_calibration(path)
+    if "P2" not in matrices:
+        raise ValueError(
+            f"{path}: no matrix P2, only {', '.join(matrices) or 'an empty file'}; "
+            "accepted is a calibration of the colour camera"
+        )
+    return matrices["P2"]
 
 
 def rows(scans, recording: Recording) -> Detections:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sims.recordings import Recording
+from sims.recordings import Recording, require_scans
+from sims.recordings.names import distinct_names
 from sims.recordings.scores import video_scores, with_all
 from tracking.formats import mot
 from tracking.formats.detections import Detections
@@ -71,19 +72,23 @@ def load(paths, frame_rate: float, labels=None) -> list[Recording]:
         paths:      files.
         frame_rate: Hz.
         labels:     ground truth file, for a single recording; None: none.
+    Raises:
+        ValueError: `path:line: what came; what is accepted`, a file without rows, or two of one name.
     """
-    return [_recording(Path(path), frame_rate, labels) for path in paths]
+    files = list(map(Path, paths))
+    return [_recording(file, name, frame_rate, labels) for file, name in zip(files, distinct_names(files))]
 
 
-def _recording(path, frame_rate, labels):
+def _recording(path, name, frame_rate, labels):
     truth = mot.read_truth(labels, frame_rate, point="box") if labels else None
-    n_frames = len(truth) if truth else None
+    n_frames = require_scans(truth, labels) if truth is not None else None
     read = mot.read_corners if _columns(path) == 6 else mot.read_detections
     detections = read(path, frame_rate, n_frames=n_frames, point="box")
+    require_scans(detections, path)
     right, bottom = detections.extra["box"][:, 2:].max(axis=0, initial=1.0)
     confidence = np.clip(detections.score, 1e-3, 1 - 1e-3)
     ratio = SCORE.clutter_ratio(np.log(confidence / (1 - confidence)))
-    return Recording(path.stem, detections, truth, models(right, bottom), ratio)
+    return Recording(name, detections, truth, models(right, bottom), ratio)
 
 
 def _columns(path):

@@ -5,22 +5,25 @@ serve the evaluation alone.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from sims.recordings import Recording, csv, kitti, mot
+from sims.recordings.names import OF_ALL
 from sims.trackers import FILTERS
 from tracking.confidence import Confidence
 from tracking.formats.detections import Detections
+from tracking.metrics.detection import import_trackeval
 
 WARM_UP_SCANS = 10
-CLASS_PRIOR = 1.0  # log odds that a track is of the class before its first score
 FORMATS = {"kitti": kitti, "mot": mot, "csv": csv}
 HEADINGS = {
     "hota": "HOTA",
@@ -54,11 +57,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kitti: Car, Pedestrian or Cyclist",
     )
     add("--labels", metavar="PATH", help="kitti: folder of labels; mot: ground truth; csv: its own column id")
-    add("--results", metavar="DIR", help="write what each tracker found to DIR/TRACKER/SEQUENCE")
+    add(
+        "--results", type=_folder, metavar="DIR", help="write what each tracker found to DIR/TRACKER/SEQUENCE"
+    )
     add("--frame-rate", type=float, default=25.0, metavar="HZ", help="mot; default: 25")
     for field in fields(csv.Options):
         name = "--" + field.name.replace("_", "-")
         add(name, type=float, default=field.default, metavar="X", help=f"csv; default: {field.default}")
+
+
+def _folder(text):
+    if os.path.lexists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a folder, name one that is there or can be made")
+    return text
 
 
 def load(args: argparse.Namespace) -> list[Recording]:
@@ -73,6 +84,8 @@ def load(args: argparse.Namespace) -> list[Recording]:
         raise ValueError(
             f"--recording wants a format of {', '.join(FORMATS)} and a path, got {' '.join(args.recording)}"
         )
+    if args.labels and name == "csv":
+        raise ValueError("--labels goes with kitti and mot; the labels of csv are its own column id")
     if name == "kitti":
         return kitti.load(paths, args.object_class, args.labels)
     if name == "mot":
@@ -86,7 +99,7 @@ def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -
     """Run a tracker over a recording, one scan after the other."""
     kind = FILTERS[tracker]
     online = kind(**recording.models, config=kind.Config(gate=recording.gate))
-    sure = Confidence(recording.class_model, prior=CLASS_PRIOR) if recording.class_model else None
+    sure = Confidence(recording.class_model, prior=recording.class_prior) if recording.class_model else None
     seen, tracks, cpu = recording.detections, [], []
     for k, (now, z) in enumerate(seen):
         mine = seen.rows(k)
@@ -146,15 +159,35 @@ def _scores(module, runs, recordings):
     for name in [r.name for r in recordings if r.name not in scores]:
         scores[name] = {}  # without labels there is the time alone
     for sequence, row in scores.items():
-        cpu = 1e3 * np.concatenate([run.cpu for name, run in runs.items() if sequence in ("ALL", name)])
+        cpu = 1e3 * np.concatenate([run.cpu for name, run in runs.items() if sequence in (OF_ALL, name)])
         row["cpu_ms_per_scan"] = {"median": float(np.median(cpu)), "p95": float(np.quantile(cpu, 0.95))}
     return scores
+
+
+def require_scorer(args: argparse.Namespace, recordings: list[Recording]) -> None:
+    """Raise ImportError, before hours of tracking, if the library is missing that is to score it."""
+    unscored = (
+        args.recording[0] == "kitti" and args.object_class == "Cyclist"
+    )  # not in the benchmark's library
+    if not unscored and any(r.truth is not None for r in recordings):
+        import_trackeval()
+
+
+def make_folders(trackers: list[str], folder: Path) -> None:
+    """Make DIR/TRACKER for the results, and see that files can be written there.
+
+    Raises:
+        OSError: a folder cannot be made or written to.
+    """
+    for tracker in trackers:
+        (folder / tracker).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder / tracker):
+            pass
 
 
 def write_results(module, found: dict[str, dict[str, Tracked]], folder: Path) -> None:
     """Write DIR/TRACKER/SEQUENCE.txt (or .csv), each file as a whole or not at all."""
     for tracker, runs in found.items():
-        (folder / tracker).mkdir(parents=True, exist_ok=True)
         for sequence, run in runs.items():
             module.write(folder / tracker / f"{sequence}{module.SUFFIX}", run.rows)
 

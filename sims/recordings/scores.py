@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from sims.recordings.names import OF_ALL
 from tracking.metrics import TrackingScores
 
 
@@ -21,5 +22,5 @@ def video_scores(scores: TrackingScores) -> dict[str, Any]:
 def with_all(
     scores: dict[str, dict[str, Any]], overall: Callable[[], dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The scores by sequence, and with several of them "ALL"."""
-    return {**scores, "ALL": overall()} if len(scores) > 1 else scores
+    """The scores by sequence, and with several of them `OF_ALL`."""
+    return {**scores, OF_ALL: overall()} if len(scores) > 1 else scores

@@ -17,7 +17,7 @@ from tracking.filters.estimate import (
     marginal_existence,
     poisson_binomial,
 )
-from tracking.filters.hypotheses import Mixture, empty_mixture
+from tracking.filters.hypotheses import Mixture, empty_mixture, with_tracks
 from tracking.filters.local import Locals
 
 
@@ -218,3 +218,24 @@ def test_estimates_are_copies_with_each_label_once(name, seed):
         array[:] = 99
     for a, b in zip(before, (density.local.m, density.local.P, density.label)):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_number_among_hundreds_of_bernoullis():
+    """Beyond a few hundred the pmf is put together from halves."""
+    r = np.random.default_rng(0).random(700)
+    pmf = np.ones(1)
+    for value in r:
+        pmf = np.convolve(pmf, [1 - value, value])
+    np.testing.assert_allclose(poisson_binomial(r), pmf, atol=1e-14)
+    assert poisson_binomial(r).min() >= 0
+
+
+def test_certain_objects_do_not_drown_the_choice_among_the_uncertain():
+    """With objects that exist for sure in every cluster, the number left goes to the likeliest others."""
+    r = np.array([1.0, 0.3, 1.0, 0.9, 1.0, 0.6])
+    n = len(r)
+    local = Locals.empty(4).add(r, np.zeros((n, 4)), np.tile(np.eye(4), (n, 1, 1)))
+    density = Density(local, np.arange(n), with_tracks(empty_mixture(), n))
+    tracks = estimate(density, Settings("cardinality"), 0.0)
+    assert tracks.label.tolist() == [0, 2, 3, 4, 5]
+    np.testing.assert_array_equal(tracks.existence, r[[0, 2, 3, 4, 5]])

@@ -180,13 +180,6 @@ def test_births_that_are_not_certain_to_fit_a_step():
     assert marginal_existence(tracker.density).max() <= 1 + 1e-12
 
 
-def test_unknown_births_are_refused():
-    tracker = GLMB(ConstantVelocity(2), PositionSensor(std=1.0), object())
-    with pytest.raises(TypeError, match="birth must be a GaussianBirth"):
-        tracker.step([[0.0, 0.0]], 0.0)
-    assert tracker.density is None
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -171,3 +171,31 @@ def test_a_track_that_cannot_be_seen_is_not_forgotten():
 def test_rejects_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         PMBConfig(**settings)
+
+
+def test_pmbm_weighs_the_tracks_of_a_large_cluster_apart_as_pmb_does():
+    """With room for no cluster at all its marginals are those of belief propagation."""
+    rng = np.random.default_rng(5)
+    apart = pmbm()
+    apart.config = replace(apart.config, max_cluster=1)
+    tracker = PMB(MOTION, SENSOR, BIRTH, config=replace(EXACT, association="belief"))
+    for k, n in enumerate((1, 2)):  # so few outcomes that every track keeps them all
+        z = rng.uniform(-3, 11, (n, 2))
+        apart.step(z, 0.6 * k)
+        tracker.step(z, 0.6 * k)
+    density, tracks = apart.density, tracker.density.tracks
+    r = np.add.reduceat(local_weights(density.mixture) * density.local.r, density.mixture.local_offset[:-1])
+    assert density.label.tolist() == tracks.label.tolist()
+    assert density.mixture.n_clusters == len(r) == 3
+    np.testing.assert_allclose(r, tracks.r, atol=1e-6)
+
+
+@pytest.mark.parametrize("association", ["exhaustive", "belief"])
+def test_groups_too_large_to_enumerate_are_believed(association):
+    rng = np.random.default_rng(1)
+    config = replace(EXACT, association=association, max_cluster=1)
+    trackers = [PMB(MOTION, SENSOR, BIRTH, config=c) for c in (config, replace(EXACT, association="belief"))]
+    for k in range(3):
+        z = rng.uniform(-3, 11, (3, 2))
+        found, expected = (t.step(z, 0.6 * k) for t in trackers)
+        np.testing.assert_allclose(found.existence, expected.existence, atol=1e-9)

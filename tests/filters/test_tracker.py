@@ -13,9 +13,13 @@ from tracking.filters.tracker import Tracker, elapsed
 from tracking.gaussian import EKF, UKF
 from tracking.models import (
     ConstantVelocity,
+    FunctionMotion,
+    FunctionSensor,
     GaussianBirth,
     MeasurementBirth,
     PositionSensor,
+    RandomWalk,
+    RangeBearingDoppler,
     Survival,
     UniformBirth,
 )
@@ -91,8 +95,13 @@ def test_measurements_become_fresh_floats():
         (5.0, r"got shape \(\)"),
         ([[1, 2], [np.nan, 4]], r"finite, got \[nan, 4.0\] in row 1\. Drop such rows"),
         ([[1, -np.inf]], r"in row 0"),
-        ([["a", "b"]], "could not convert"),
-        ([[1, 2], [3]], "inhomogeneous"),
+        ([["a", "b"]], "real numbers in rows of one length"),
+        ([[1, 2], [3]], "rows of one length"),
+        ([["1", "2"]], "real numbers.*array of <U1"),
+        (np.array([[1j, 2]]), "real numbers.*complex"),
+        (np.array([["2020-01-01", "2020-01-02"]], "datetime64[D]"), "real numbers.*datetime64"),
+        (np.ma.masked_array([[1.0, 2.0]], [[True, False]]), "masked"),
+        ({}, "real numbers"),
     ],
 )
 def test_measurements_that_are_none(z, message):
@@ -418,3 +427,84 @@ def test_trajectories_join_labels():
     assert joined.at(1).tolist() == [[20.0, 1.0], [70.0, 1.0]]
     assert joined.at(2).shape == (0, 2)
     assert len(Trajectories.from_tracks([])) == 0
+
+
+# --- user functions and models that break their promises --------------------------------------------------
+
+
+def moved(x, dt):
+    return x @ MOTION.matrix(dt).T
+
+
+@FILTERS
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (
+            {"motion": FunctionMotion(4, lambda x, dt: np.nan * x, lambda dt: np.eye(4))},
+            "transition_fn.*finite",
+        ),
+        ({"motion": FunctionMotion(4, lambda x, dt: x[:, :3], lambda dt: np.eye(4))}, "transition_fn.*shape"),
+        ({"motion": FunctionMotion(4, moved, lambda dt: np.full((4, 4), np.nan))}, "noise_fn.*finite"),
+        (
+            {"motion": FunctionMotion(4, moved, lambda dt: -0.05 * np.eye(4))},
+            "noise_fn must return covariances",
+        ),
+        ({"sensor": FunctionSensor(2, lambda x: x[:1, :2], std=1.0)}, "measure_fn.*shape"),
+        ({"sensor": FunctionSensor(2, lambda x: np.inf * x[:, :2], std=1.0)}, "measure_fn.*finite"),
+        (
+            {"sensor": PositionSensor(cov=lambda x: np.tile(-np.eye(2), (len(x), 1, 1)))},
+            "cov must return covariances",
+        ),
+        ({"sensor": PositionSensor(cov=lambda x: np.full((len(x), 2, 2), np.nan))}, "finite"),
+        ({"sensor": PositionSensor(std=1.0, clutter_intensity=lambda z: np.zeros(len(z)))}, "clutter"),
+    ],
+)
+def test_functions_that_break_their_promise_are_named_and_change_nothing(kind, models, message):
+    """What they return would spoil every other density without a word, or crash compiled code."""
+    good = {"motion": MOTION, "sensor": PositionSensor(std=1.0, clutter_intensity=1e-3), "birth": BIRTH}
+    with np.errstate(all="ignore"):
+        tracker = kind(**(good | models))
+        with pytest.raises(ValueError, match=message):
+            run(tracker, [[0.0, 0.0], [3.0, 1.0]], 3)
+    assert tracker.time in (None, 0.0, 1.0)
+
+
+def run(tracker, z, scans):
+    for k in range(scans):
+        tracker.step(z, float(k))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "message"),
+    [
+        (PositionSensor(dims=3, std=0.5), "measures 3 position coordinates"),
+        ("radar", "sensor model, got str"),
+        (RangeBearingDoppler(std=1.0), "range rate needs a state"),
+    ],
+)
+def test_sensors_that_cannot_measure_the_state_are_refused(sensor, message):
+    motion = RandomWalk(2) if isinstance(sensor, RangeBearingDoppler) else MOTION
+    birth = GaussianBirth(0.1, np.zeros(motion.dim), np.eye(motion.dim))
+    tracker = PMBM(motion, PositionSensor(std=1.0), birth)
+    with pytest.raises(ValueError, match=message):
+        tracker.step([], 0.0, sensor=sensor)
+
+
+def test_the_wrong_parts_are_refused_when_a_tracker_is_made():
+    with pytest.raises(ValueError, match="config must be a PMBMConfig, got GLMBConfig"):
+        PMBM(MOTION, PositionSensor(std=1.0), BIRTH, config=GLMB.Config())
+    with pytest.raises(ValueError, match="birth must be"):
+        PMBM(MOTION, PositionSensor(std=1.0), "anywhere")
+    with pytest.raises(ValueError, match="alpha"):
+        UKF(alpha=0.0)
+    with pytest.raises(ValueError, match="rest_mean"):
+        UniformBirth(0.1, rest_mean=np.nan)
+    with pytest.raises(ValueError, match="std"):
+        PositionSensor(std=1e160)
+
+
+@pytest.mark.parametrize("time", [True, 1 + 0j, np.datetime64("2020-01-01"), 10**400, 1e300, "now", {}])
+def test_times_that_are_none(time):
+    with pytest.raises(ValueError, match="time must be"):
+        PMBM(MOTION, PositionSensor(std=1.0), BIRTH).step([], time)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +56,8 @@ def test_corners(written):
     assert d.score.tolist() == [0.9, 0.8]
     with pytest.raises(ValueError, match="frame is '0'; accepted are whole numbers from 1"):
         mot.read_corners(written("0,1,2,3,4,0.9\n"), 25, first_frame=1)
+    with pytest.raises(ValueError, match=r":2: a box of width 2 and height 0; accepted are boxes of x1 < x2"):
+        mot.read_corners(written("0,1,2,3,4,0.9\n0,1,2,3,2,0.9\n"), 25)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,8 @@ def test_corners(written):
         ("1,1,1,1,1,1\n", ":1: 6 columns; accepted are 7 or 9 or 10"),
         (ROW + "1,1,1,1,1,1,1\n", ":2: 7 columns; accepted are 10"),
         (ROW.replace("-1,10", "3,10") * 2, ":2: id 3 comes again"),
+        (ROW + ROW.replace("30", "0"), ":2: a box of width 0 and height 40; accepted are boxes of width and"),
+        (ROW + ROW.replace("40", "-4"), ":2: a box of width 30 and height -4; accepted"),
     ],
 )
 def test_wrong_rows_are_named_with_their_line(written, content, message):
@@ -103,7 +109,8 @@ def test_results_come_back(path, data):
     pairs = st.tuples(st.integers(0, 3), st.integers(0, 2**31 - 1))
     pairs = data.draw(st.lists(pairs, max_size=5, unique=True))
     table = np.array([[data.draw(NUMBERS) for _ in range(5)] for _ in pairs]).reshape(-1, 5)
-    extra = {"id": np.array([i for _, i in pairs], np.int64), "box": table[:, :4]}
+    box = np.hstack((table[:, :2], table[:, :2] + 1e-3 + np.abs(table[:, 2:4])))
+    extra = {"id": np.array([i for _, i in pairs], np.int64), "box": box}
     scan = [k for k, _ in pairs]
     rows = Detections.from_rows(
         np.arange(4) / 25, scan, np.zeros((len(pairs), 2)), ("x", "y"), table[:, 4], extra
@@ -136,6 +143,7 @@ def tracks_at(*means):
         ("centre", ([24, 40, 0, 0], [30, 42, 0, 0]), [15, 22, 45, 62]),
         ("foot", ([25, 61], [30, 62]), [15, 22, 45, 62]),
         ("box", ([25, 40, 30, 40], [30, 42, 36, 44]), [12, 20, 48, 64]),
+        ("box", ([25, 40, 30, 40], [25, 40, -9, 40]), [24.5, 20, 25.5, 60]),
     ],
 )
 def test_boxes_of_coasting_tracks_move_with_the_estimate(point, means, moved):
@@ -150,6 +158,9 @@ def test_results_look_as_the_challenge_wants(tmp_path):
     assert (tmp_path / "r.txt").read_text() == (
         "1,3,10.0,20.0,30.0,40.0,0.5,-1.0,-1.0,-1.0\n2,3,10.0,20.0,30.0,40.0,0.5,-1.0,-1.0,-1.0\n"
     )
+    flat = replace(rows, extra={**rows.extra, "box": np.array([[10.0, 20, 10, 60]] * 2)})
+    with pytest.raises(ValueError, match="boxes must have x1 < x2 and y1 < y2, got a size of 0"):
+        mot.write_results(tmp_path / "r.txt", flat)
     with pytest.raises(ValueError, match="rows must have extra id"):
         mot.write_results(tmp_path / "r.txt", seen("centre"))
 

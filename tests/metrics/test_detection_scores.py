@@ -109,7 +109,7 @@ def test_combine_refuses_none():
 
 def test_says_which_extra_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "trackeval", None)
-    with pytest.raises(ImportError, match=r"pip install '\.\[eval\]'"):
+    with pytest.raises(ImportError, match=r"pip install -c constraints.txt -e '\.\[eval\]'"):
         clear_identity_hota([[1]], [[1]], [ONE])
 
 

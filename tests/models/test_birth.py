@@ -124,8 +124,11 @@ def test_staying_in_the_box_against_simulation(mean, std, dt):
     velocity = np.asarray(mean) + np.asarray(std) * rng.normal(size=(400_000, 2))
     x = rng.uniform(lower, upper, (400_000, 2)) + dt * velocity
     stays = ((x > lower) & (x < upper)).all(axis=1).mean()
-    assert birth.stay(dt) == pytest.approx(stays, abs=4e-3)
-    assert birth.stay(1e9) == 0.0
+    assert birth.stay(dt, lower, upper) == pytest.approx(stays, abs=4e-3)
+    assert birth.stay(1e9, lower, upper) == 0.0
+    assert birth.stay(dt, lower - 1e3, upper + 1e3) == 1.0  # out of the box, not out of the region
+    one_side = birth.stay(dt, lower, upper + 1e3)
+    assert birth.stay(dt, lower, upper) <= one_side <= 1.0
 
 
 def test_measurement_births_share_what_is_expected():

@@ -181,7 +181,7 @@ def test_function_sensor_needs_locate_fn_only_for_births_at_measurements():
     sensor = FunctionSensor(1, lambda x: x[:, :1], std=1)
     with pytest.raises(ValueError, match=r"locate_fn.*GaussianBirth"):
         sensor.locate(np.zeros((1, 1)), 4)
-    given_one = FunctionSensor(1, lambda x: x[:, :1], locate_fn=lambda z: (z, z, z), std=1)
+    given_one = FunctionSensor(1, lambda x: x[:, :1], locate_fn=lambda z: (z, z[:, :, None], z[:, 0]), std=1)
     assert given_one.locate(np.ones((1, 1)), 2)[0] == 1
     H = FunctionSensor(1, lambda x: x[:, :1], lambda x: np.full((len(x), 1, 2), 5.0), std=1)
     np.testing.assert_array_equal(H.jacobian(np.zeros((2, 2))), np.full((2, 1, 2), 5.0))

@@ -147,7 +147,7 @@ def test_tables_and_json(tmp_path, capfd):
     out, _ = capfd.readouterr()
     assert out.startswith("small: 10 objects")
     assert "2 runs of 8 scans" in out
-    assert "the whole process" in out
+    assert "peak of the whole" in out
     result = json.loads(file.read_text())
     assert (result["seed"], result["runs"]) == (4, 2)
     assert result["settings"] == {"cap_s": 10, "scans": 8}

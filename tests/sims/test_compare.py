@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sims import arguments, compare
+from sims import compare
 from sims.compare import main
 from sims.scenarios import SCENARIOS
 from sims.trackers import TRACKERS
@@ -81,6 +81,10 @@ def test_list_names_everything(capsys):
         (["--recording", "kitti", "x", "--scenario", "small"], "--recording goes without --scenario"),
         (["--recording", "film", "x"], "film"),
         (["--recording", "csv", "no/such/file.csv"], "no/such/file.csv"),
+        (["--labels", "gt.txt"], "--labels goes with --recording"),
+        (["--results", "out"], "--results goes with --recording"),
+        (["--recording", "csv", "x", "--labels", "gt.txt"], "--labels goes with kitti and mot"),
+        (["--recording", "csv", "x", "--results", __file__], "is not a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, says, capsys):
@@ -94,15 +98,6 @@ def test_bad_input_is_one_line_and_status_2(argv, says, capsys):
     assert err.count("\n") == 1
     assert err.startswith("python -m sims.compare: ")
     assert says in err
-
-
-def test_jobs_without_joblib_say_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit) as stop:
-        main([*QUICK, "--jobs", "2"])
-    assert stop.value.code == 2
-    assert "pip install joblib" in capsys.readouterr().err
-    assert main(QUICK) == 0
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

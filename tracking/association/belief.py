@@ -32,14 +32,15 @@ def belief(offset, col, weight, m: int, tolerance: float = 1e-6, max_iterations:
         tolerance: stop when no message moves by more than this factor.
     """
     return Marginals(
-        *_propagate(
+        *propagate(
             np.asarray(offset), np.asarray(col), np.asarray(weight, float), m, tolerance, max_iterations
         )
     )
 
 
 @compiled
-def _propagate(offset, col, weight, m, tolerance, max_iterations):
+def propagate(offset, col, weight, m, tolerance, max_iterations):
+    """`belief` for callers in compiled code: pair, none, unassigned."""
     n, e = len(offset) - 1, len(col)
     to_col, to_row = np.empty(e), np.ones(e)  # mu (row -> column) and nu (column -> row)
     others = np.empty(e)

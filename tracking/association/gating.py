@@ -27,7 +27,9 @@ class Pairs(NamedTuple):
     n_columns: int
 
 
-def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = ()) -> Pairs:
+def gate(
+    innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = (), most: int | None = None
+) -> Pairs:
     """Pairs with squared Mahalanobis distance below `threshold`, by row, then by column.
 
     Args:
@@ -35,6 +37,7 @@ def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = 
         z:          (m, d_z) measurements.
         threshold:  squared Mahalanobis distance, for example 20 (chi-square, 2 degrees: 0.99995).
         angles:     components that wrap at +-pi.
+        most:       of more measurements in a gate only so many are kept, the nearest; None: all.
     """
     wraps = np.zeros(z.shape[1], np.bool_)
     wraps[list(angles)] = True
@@ -43,9 +46,21 @@ def gate(innovation, z: np.ndarray, threshold: float, angles: tuple[int, ...] = 
     across = straight[0] if len(straight) > 1 else -1
     order = np.argsort(z[:, along], kind="stable") if along >= 0 else np.arange(len(z))
     z_hat = np.ascontiguousarray(innovation.z_hat)
-    return Pairs(
-        *_search(z_hat, innovation.S, innovation.S_inv, z, order, across, along, float(threshold), wraps)
-    )
+    found = _search(z_hat, innovation.S, innovation.S_inv, z, order, across, along, float(threshold), wraps)
+    pairs = Pairs(*found)
+    if most is None or len(pairs.col) <= most or np.diff(pairs.offset).max() <= most:
+        return pairs
+    return _nearest(pairs, most)
+
+
+def _nearest(pairs: Pairs, most: int) -> Pairs:
+    """The pairs whose rank by distance in their row is below `most`."""
+    rank = np.empty(len(pairs.col), np.int64)
+    rank[np.lexsort((pairs.d2, pairs.row))] = np.arange(len(rank)) - pairs.offset[pairs.row]
+    keep = rank < most
+    offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep)))[pairs.offset]
+    row, col, d2, nu = (a[keep] for a in pairs[1:5])
+    return Pairs(offset, row, col, d2, nu, pairs.n_columns)
 
 
 @compiled

@@ -92,8 +92,11 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
     edge_track, edge_col = edge // max(m, 1), edge % max(m, 1)
     odds = (tracks.r / (1 - tracks.r * p_detect))[edge_track]
     offset = np.searchsorted(edge_track, np.arange(len(tracks) + 1))
-    solve = belief if config.association == "belief" else enumerate_best
-    p = solve(offset, edge_col, weight * odds, m)
+    if config.association == "belief":
+        p = belief(offset, edge_col, weight * odds, m)
+    else:
+        most = (config.max_hypotheses, config.max_gap, config.max_cluster)
+        p = enumerate_best(offset, edge_col, weight * odds, m, *most)
 
     # What remains of a missed track, then one component for each of its detections, then the new tracks.
     r_missed = p.none * tracks.r * (1 - p_detect) / (1 - tracks.r * p_detect)

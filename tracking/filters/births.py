@@ -4,7 +4,7 @@ import numpy as np
 
 from tracking.filters.seeds import Seeds
 from tracking.filters.tracker import Models
-from tracking.models.birth import GaussianBirth, MeasurementBirth
+from tracking.models.birth import GaussianBirth
 
 MAX_BIRTH_PROBABILITY = 0.99
 
@@ -18,9 +18,7 @@ def bernoulli_births(seeds: Seeds, models: Models, time: float, dt: float):
     birth = models.birth
     if isinstance(birth, GaussianBirth):
         r, m, P = birth.expected(time, models.birth_time(dt)), birth.mean, birth.cov
-    elif isinstance(birth, MeasurementBirth):
-        r, m, P = seeds.births(models, time, dt)
     else:
-        raise TypeError(f"birth must be a GaussianBirth, UniformBirth or MeasurementBirth, got {birth!r}")
+        r, m, P = seeds.births(models, time, dt)
     born = r > 0
     return np.minimum(r[born], MAX_BIRTH_PROBABILITY), m[born], P[born]

@@ -122,6 +122,7 @@ def thinned(p: np.ndarray, share: float) -> np.ndarray:
 
 def born(p: np.ndarray, mean: float, max_objects: int) -> np.ndarray:
     """Distribution of the number with a Poisson number of births, cut off where nothing is left of it."""
+    mean = min(mean, float(max_objects))
     k = np.arange(min(int(mean + 10 * np.sqrt(mean) + 20), max_objects + 1))
     log_births = xlogy(k, mean) - gammaln(k + 1)
     p = np.convolve(p, np.exp(log_births - log_births.max()))[: max_objects + 1]

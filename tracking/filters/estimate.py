@@ -6,6 +6,8 @@
     map          the most probable hypothesis with its best set of Bernoullis (estimator 3)
     gospa        every track whose report lowers the expected GOSPA error
 
+"best" reports the existence probability within its hypothesis, the others that over all hypotheses.
+
 A density here is anything with `local` hypotheses, the `label` of its tracks, and a `mixture` of them.
 
 Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section VI, estimators 1-3;
@@ -15,12 +17,15 @@ Rahmathullah, Garcia-Fernandez, Svensson (FUSION 2017), Definition 1, for what "
 from collections.abc import Callable
 
 import numpy as np
+from scipy.signal import convolve
 from scipy.special import gammaln
 
 from tracking.filters.hypotheses import Mixture
 from tracking.tracks import Tracks
 
 Estimator = Callable[..., Tracks]
+LOG_NOTHING = -700.0  # of what cannot be, so that differences stay numbers that can be added
+MANY = 256  # Bernoullis from which on halving them and convolving is faster than one by one
 
 
 def local_weights(mixture: Mixture) -> np.ndarray:
@@ -76,7 +81,7 @@ def best(density, config, time: float) -> Tracks:
     """Bernoullis of the best global hypothesis with r of at least `config.threshold`."""
     local = density.mixture.best
     track = np.flatnonzero((local >= 0) & (density.local.r[local] >= config.threshold))
-    return _as_tracks(density, track, local[track], time)
+    return _as_tracks(density, track, local[track], density.local.r[local[track]], time)
 
 
 def most_probable(density, config, time: float) -> Tracks:
@@ -93,46 +98,66 @@ def cardinality_mode(density, config, time: float) -> Tracks:
     """The most probable number of objects, and the best hypothesis that holds so many.
 
     Clusters are independent, so their numbers add: the pmf is a convolution, and the split of the number over
-    the clusters a knapsack solved exactly by dynamic programming.
+    the clusters a knapsack. Clusters of one track are taken in order of what their object adds, which is
+    exact; the others by dynamic programming.
     """
     mixture = density.mixture
-    pmf = np.ones(1)
-    score = np.zeros(1)  # best log score of n objects in the clusters so far
-    choices = []
-    for k in range(mixture.n_clusters):
-        r = _existence_table(density, k)
-        w = mixture.weights(k)
-        pmf = np.convolve(pmf, w @ np.stack([poisson_binomial(row) for row in r]))
-        ranked = -np.sort(-r, axis=1)
-        with np.errstate(divide="ignore"):
-            yes, no = np.log(ranked), np.log1p(-np.minimum(ranked, 1.0))
-        n = r.shape[1]
-        joint = (
-            np.stack([yes[:, :i].sum(1) + no[:, i:].sum(1) for i in range(n + 1)], axis=1)
-            + np.log(w)[:, None]
+    size = np.diff(mixture.track_offset)
+    alone, crowd = np.flatnonzero(size == 1), np.flatnonzero(size > 1)
+    best = [
+        _best_by_number(density, k) for k in range(mixture.n_clusters)
+    ]  # pmf, row, log score of 0, 1, ...
+    gain = np.array([best[k][2][1] - best[k][2][0] for k in alone])
+    order = np.argsort(-gain, kind="stable")
+    pmf = poisson_binomial(np.array([best[k][0][1] for k in alone]))
+    score = np.concatenate((np.zeros(1), np.cumsum(gain[order])))  # of n objects in the clusters so far
+    splits = []
+    for k in crowd:
+        pmf = np.convolve(pmf, best[k][0])
+        value = best[k][2]
+        extended, taken = (
+            np.full(len(score) + len(value) - 1, -np.inf),
+            np.zeros(len(score) + len(value) - 1, int),
         )
-        row, value = joint.argmax(axis=0), joint.max(axis=0)
-        total = score[:, None] + value[None, :]
-        extended, taken = np.full(len(score) + n, -np.inf), np.zeros(len(score) + n, np.int64)
-        for i in range(n + 1):
-            better = total[:, i] > extended[i : i + len(score)]
-            extended[i : i + len(score)][better] = total[better, i]
-            taken[i : i + len(score)][better] = i
+        for i in range(len(value)):
+            part, total = slice(i, i + len(score)), score + value[i]
+            better = total > extended[part]
+            extended[part][better] = total[better]
+            taken[part][better] = i
         score = extended
-        choices.append((taken, row))
+        splits.append(taken)
     number = int(np.argmax(pmf))
-    rows, chosen = np.zeros(mixture.n_clusters, np.int64), [np.zeros(0, np.int64)] * mixture.n_clusters
-    for k in reversed(range(mixture.n_clusters)):
-        taken, row = choices[k]
-        count = int(taken[number])
-        rows[k] = row[count]
-        chosen[k] = np.sort(np.argsort(-_existence_table(density, k)[rows[k]], kind="stable")[:count])
-        number -= count
+    count = np.zeros(mixture.n_clusters, np.int64)
+    for k, taken in zip(crowd[::-1], splits[::-1]):
+        count[k] = taken[number]
+        number -= count[k]
+    count[alone[order[:number]]] = 1
+    rows = [int(best[k][1][n]) for k, n in enumerate(count)]
+    chosen = [
+        np.sort(np.argsort(-_existence_table(density, k)[rows[k]], kind="stable")[:n])
+        for k, n in enumerate(count)
+    ]
     return _row_tracks(density, rows, chosen, time)
+
+
+def _best_by_number(density, k):
+    """For 0, 1, ... objects in cluster k: probability, the row that holds them best, and its log score."""
+    r, w = _existence_table(density, k), density.mixture.weights(k)
+    pmf = w @ np.stack([poisson_binomial(row) for row in r])
+    ranked = -np.sort(-r, axis=1)
+    n = r.shape[1]
+    with np.errstate(divide="ignore"):
+        yes, no = np.log(ranked), np.log1p(-np.minimum(ranked, 1.0))
+        joint = np.stack([yes[:, :i].sum(1) + no[:, i:].sum(1) for i in range(n + 1)], axis=1)
+        joint = np.maximum(joint + np.log(w)[:, None], LOG_NOTHING)
+    return pmf, joint.argmax(axis=0), joint.max(axis=0)
 
 
 def poisson_binomial(r: np.ndarray) -> np.ndarray:
     """Probability (n + 1,) of 0, 1, ..., n objects among independent Bernoullis r (n,)."""
+    if len(r) > MANY:
+        half = len(r) // 2
+        return np.maximum(convolve(poisson_binomial(r[:half]), poisson_binomial(r[half:])), 0.0)
     pmf = np.ones(1)
     for value in r:
         pmf = np.append(pmf * (1 - value), 0.0) + np.append(0.0, pmf * value)
@@ -171,12 +196,12 @@ def _row_tracks(density, rows, chosen, time):
     local, track = (
         np.concatenate(a).astype(np.int64) if a else np.zeros(0, np.int64) for a in (local, track)
     )
-    return _as_tracks(density, track, local, time)
+    return _as_tracks(density, track, local, marginal_existence(density)[track], time)
 
 
-def _as_tracks(density, track, local, time):
+def _as_tracks(density, track, local, existence, time):
     chosen = density.local.take(local)
-    return Tracks(time, density.label[track], chosen.m, chosen.P, chosen.r, chosen.source)
+    return Tracks(time, density.label[track], chosen.m, chosen.P, existence, chosen.source)
 
 
 def _representatives(density, tracks, existence, time):

@@ -49,6 +49,8 @@ class GLMBConfig:
                     for everything, as in the 2017 paper.
     gibbs_sweeps:   length of the Gibbs chain that samples hypotheses; 0: Murty's algorithm.
     quota:          rank the children of each hypothesis apart, not all together.
+    max_cluster:    labels times measurements of a cluster beyond which the labels are weighed apart, by
+                    belief propagation, and keep their three likeliest hypotheses each.
     estimator:      "cardinality" (the usual one), "marginal", "best" or "gospa", see
                     `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal").
@@ -63,6 +65,7 @@ class GLMBConfig:
     split: float = 1e-3
     gibbs_sweeps: int = 0
     quota: bool = False
+    max_cluster: int = 2000
     estimator: str = "cardinality"
     threshold: float = 0.5
     gospa_c: float = 10.0

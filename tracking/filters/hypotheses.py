@@ -3,7 +3,8 @@
 Tracks that share no measurement are independent, so each cluster of interacting tracks keeps a table of its
 own: one row a global hypothesis, one column a track, an entry the local hypothesis that the track follows in
 it, or -1 where the track does not exist. A scan joins the clusters that gate a common measurement, ranks the
-children of all their hypotheses together (Murty), prunes, and splits what has become independent again.
+children of all their hypotheses together (`tracking.filters.children`), prunes, and splits what has become
+independent again.
 
 One table serves the PMBM filter, whose local hypotheses carry an existence probability, and the
 delta-GLMB filter, where they exist or do not: they differ only in the options handed to `associate`.
@@ -20,12 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tracking.association.components import connected, join, labels, root
-from tracking.association.enumeration import combinations, within
-from tracking.association.gibbs import chain, distinct, grouped, weigh
-from tracking.association.murty import ranked
+from tracking.association.gibbs import grouped
 from tracking.compiled import compiled
+from tracking.filters.children import apart, children, likeliest
 
-MAX_COMBINATIONS = 4000.0  # of options in a cluster up to which all are searched, cheaper than assignments
+TINY = 1e-300  # keeps the logarithm of nothing finite
 
 
 class Mixture(NamedTuple):
@@ -128,6 +128,8 @@ class Limits(NamedTuple):
     max_hypotheses:      global hypotheses kept in a cluster.
     min_weight:          those of a smaller normalised weight are dropped.
     min_existence:       local hypotheses below it become "absent".
+    max_cluster:         tracks times measurements of a cluster beyond which the tracks are weighed apart, by
+                         belief propagation, and keep their few likeliest local hypotheses each.
     recycle:             tracks whose marginal existence is below it go back to the Poisson density.
     split:               tracks are taken as independent when their joint probabilities differ from the
                          product by at most this in total variation; below 0: one cluster, never split;
@@ -144,6 +146,7 @@ class Limits(NamedTuple):
     split: float = 1e-3
     gibbs_sweeps: int = 0
     quota: bool = False
+    max_cluster: int = 2000
 
 
 def limits_of(config, **changed) -> Limits:
@@ -180,21 +183,40 @@ def associate(mixture: Mixture, options: Options, limits: Limits, rng: np.random
     return Associated(Mixture(*out[:6]), *out[6:])
 
 
+class _Output(NamedTuple):
+    """What `_associate` has put together so far: the lists of `Associated`, and scratch."""
+
+    track_offset: list
+    local_offset: list
+    row_offset: list
+    log_w: list
+    entry_offset: list
+    entry: list
+    option: list
+    track: list
+    recycled: list
+    recycled_weight: list
+    local_slot: np.ndarray  # option -> local hypothesis of this component
+
+
 @compiled
 def _associate(mixture, options, limits, m, rng):
-    n_pairs = len(options.pair_col)
-    n_options = len(options.existence)
-    local_slot = np.full(n_options, -1, np.int64)  # scratch: option -> local hypothesis of this component
+    n_pairs, n_options = len(options.pair_col), len(options.existence)
     explained = np.zeros(m)
-    track_offset, row_offset, entry_offset, local_offset = [0], [0], [0], [0]
-    log_w, entry, option, track = (
-        [0.0 for _ in range(0)],
-        [0 for _ in range(0)],
-        [0 for _ in range(0)],
-        [0 for _ in range(0)],
+    none, nothing = [0 for _ in range(0)], [0.0 for _ in range(0)]
+    out = _Output(
+        [0],
+        [0],
+        [0],
+        nothing,
+        [0],
+        none,
+        none.copy(),
+        none.copy(),
+        none.copy(),
+        nothing.copy(),
+        np.full(n_options, -1, np.int64),
     )
-    recycled, recycled_weight = [0 for _ in range(0)], [0.0 for _ in range(0)]
-
     n_clusters = len(mixture.track_offset) - 1
     order, starts = connected(_edges(mixture, options.pair_offset), options.pair_col, m)
     if limits.split < 0:
@@ -202,41 +224,77 @@ def _associate(mixture, options, limits, m, rng):
     for g in range(len(starts) - 1):
         members = order[starts[g] : starts[g + 1]]
         clusters, columns = members[members < n_clusters], members[members >= n_clusters] - n_clusters
-        prior, locals_, tracks = _join(mixture, clusters, limits)
-        w, table = _children(prior, locals_, columns, options, limits, rng)
+        tracks = _tracks(mixture, clusters)
+        if len(tracks) * len(columns) > limits.max_cluster:
+            explained[columns] = _apart(mixture, tracks, columns, options, limits, out)
+            continue
+        prior, locals_ = _join(mixture, clusters, limits)
+        w, table = children(prior, locals_, columns, options, limits, rng)
         for b in range(len(w)):
             for i in range(len(tracks)):
                 o = table[b, i]
                 if 0 <= o < n_pairs:
                     explained[options.pair_col[o]] += w[b]
-        _drop_unlikely(table, options.existence, limits.min_existence)
-        source = np.concatenate((tracks, -1 - columns))
-        keep = _survivors(w, table, options.existence, limits.recycle, recycled, recycled_weight)
-        table, source = np.ascontiguousarray(table[:, keep]), source[keep]
-        w, table = _merged(w, table)
-        group = _independent(w, table, limits.split)
-        for k in range(group.max() + 1 if len(group) > 0 else 0):
-            mine = np.flatnonzero(group == k)
-            part_w, part = (
-                (w, table) if len(mine) == len(group) else _merged(w, np.ascontiguousarray(table[:, mine]))
-            )
-            _emit(part_w, part, source[mine], local_slot, local_offset, log_w, entry, option, track)
-            track_offset.append(len(track))
-            row_offset.append(len(log_w))
-            entry_offset.append(len(entry))
+        _finish(w, table, np.concatenate((tracks, -1 - columns)), options, limits, out)
     return (
-        np.array(track_offset),
-        np.array(local_offset),
-        np.array(row_offset),
-        np.array(log_w),
-        np.array(entry_offset),
-        np.array(entry),
-        np.array(option),
-        np.array(track),
-        np.array(recycled),
-        np.array(recycled_weight),
+        np.array(out.track_offset),
+        np.array(out.local_offset),
+        np.array(out.row_offset),
+        np.array(out.log_w),
+        np.array(out.entry_offset),
+        np.array(out.entry),
+        np.array(out.option),
+        np.array(out.track),
+        np.array(out.recycled),
+        np.array(out.recycled_weight),
         explained,
     )
+
+
+@compiled
+def _apart(mixture, tracks, columns, options, limits, out):
+    """A cluster too large to be ranked: every track becomes one of its own. Who is explained, (m,)."""
+    log_w, owner, option, unassigned = apart(mixture, tracks, columns, options)
+    ends = np.searchsorted(owner, np.arange(len(tracks) + 1))
+    for i in range(len(tracks)):
+        w, table = likeliest(log_w[ends[i] : ends[i + 1]], option[ends[i] : ends[i + 1]], limits.min_weight)
+        _finish(w, table, tracks[i : i + 1], options, limits, out)
+    first_new = len(options.pair_col) + options.private_cost.size
+    for j in range(len(columns)):
+        started = np.log(np.maximum(np.array([unassigned[j], 1 - unassigned[j]]), TINY))
+        w, table = likeliest(started, np.array([first_new + columns[j], -1]), limits.min_weight)
+        _finish(w, table, -1 - columns[j : j + 1], options, limits, out)
+    return 1 - unassigned
+
+
+@compiled
+def _finish(w, table, source, options, limits, out):
+    """Prune, recycle and split the hypotheses of one component, and append what is left to the output."""
+    _drop_unlikely(table, options.existence, limits.min_existence)
+    keep = _survivors(w, table, options.existence, limits.recycle, out.recycled, out.recycled_weight)
+    table, source = np.ascontiguousarray(table[:, keep]), source[keep]
+    w, table = _merged(w, table)
+    group = _independent(w, table, limits.split)
+    for k in range(group.max() + 1 if len(group) > 0 else 0):
+        mine = np.flatnonzero(group == k)
+        part_w, part = (
+            (w, table) if len(mine) == len(group) else _merged(w, np.ascontiguousarray(table[:, mine]))
+        )
+        _emit(part_w, part, source[mine], out)
+
+
+@compiled
+def _tracks(mixture, clusters):
+    """Tracks of some clusters, in their order."""
+    n = 0
+    for k in clusters:
+        n += mixture.track_offset[k + 1] - mixture.track_offset[k]
+    tracks, i = np.empty(n, np.int64), 0
+    for k in clusters:
+        for t in range(mixture.track_offset[k], mixture.track_offset[k + 1]):
+            tracks[i] = t
+            i += 1
+    return tracks
 
 
 @compiled
@@ -247,10 +305,9 @@ def _edges(mixture, pair_offset):
 
 @compiled
 def _join(mixture, clusters, limits):
-    """Product of the tables of some clusters: log weights (b,), local hypotheses (b, n), tracks (n,)."""
+    """Product of the tables of some clusters: log weights (b,) and local hypotheses (b, n)."""
     log_w = np.zeros(1)
     table = np.empty((1, 0), np.int64)
-    tracks = np.empty(0, np.int64)
     for k in clusters:
         first, last = mixture.track_offset[k], mixture.track_offset[k + 1]
         n = last - first
@@ -278,144 +335,7 @@ def _join(mixture, clusters, limits):
         joined[:, : table.shape[1]] = table[left[best]]
         joined[:, table.shape[1] :] = other_table[right[best]]
         log_w, table = sums[best], joined
-        tracks = np.concatenate((tracks, np.arange(first, last)))
-    return log_w, table, tracks
-
-
-@compiled
-def _children(prior, locals_, columns, options, limits, rng):
-    """Best children of all parents of a component: weights (b',), options (b', n + len(columns))."""
-    n, m = locals_.shape[1], len(columns)
-    n_pairs, first_new = len(options.pair_col), len(options.pair_col) + options.private_cost.size
-    start, cost, column, option = _row_options(locals_, options)
-    gap = -np.log(limits.min_weight) if limits.min_weight > 0 else np.inf
-    search = limits.gibbs_sweeps == 0 and not limits.quota and combinations(start, n) <= MAX_COMBINATIONS
-    if search:
-        total, problem, choice = within(-prior, start, cost, column, limits.max_hypotheses, gap)
-    else:
-        total, problem, choice = _by_assignment(prior, start, cost, column, columns, limits, gap, rng)
-
-    w = np.exp(total[0] - total)
-    w /= w.sum()
-    kept = 1
-    while kept < len(w) and w[kept] > limits.min_weight:
-        kept += 1
-    w = w[:kept] / w[:kept].sum()
-    table = np.full((kept, n + m), -1, np.int64)
-    for r in range(kept):
-        for j in range(m):
-            table[r, n + j] = first_new + columns[j]
-        for i in range(n):
-            o = option[choice[r, i]]
-            table[r, i] = o
-            if 0 <= o < n_pairs:  # an old track took the measurement: it starts no new one
-                table[r, n + np.searchsorted(columns, options.pair_col[o])] = -1
-    return w, table
-
-
-@compiled
-def _row_options(locals_, options):
-    """Options of every track in every parent: starts, costs, columns (-1: none) and option numbers."""
-    b, n = locals_.shape
-    q, n_pairs = options.private_cost.shape[1], len(options.pair_col)
-    start = np.zeros(b * n + 1, np.int64)
-    for p in range(b):
-        for i in range(n):
-            local = locals_[p, i]
-            count = q + options.pair_offset[local + 1] - options.pair_offset[local] if local >= 0 else 1
-            start[p * n + i + 1] = start[p * n + i] + count
-    cost, column, option = np.empty(start[-1]), np.empty(start[-1], np.int64), np.empty(start[-1], np.int64)
-    k = 0
-    for p in range(b):
-        for i in range(n):
-            start[p * n + i] = k
-            local = locals_[p, i]
-            if local < 0:  # absent stays absent
-                cost[k], column[k], option[k] = 0.0, -1, -1
-                k += 1
-                continue
-            for o in range(q):
-                if options.private_cost[local, o] < np.inf:
-                    cost[k], column[k] = options.private_cost[local, o], -1
-                    option[k] = n_pairs + local * q + o
-                    k += 1
-            for e in range(options.pair_offset[local], options.pair_offset[local + 1]):
-                if options.pair_cost[e] < np.inf:
-                    cost[k], column[k], option[k] = options.pair_cost[e], options.pair_col[e], e
-                    k += 1
-    start[-1] = k
-    return start, cost[:k], column[:k], option[:k]
-
-
-@compiled
-def _by_assignment(prior, start, cost, column, columns, limits, gap, rng):
-    """As `within`, for clusters too large for it: by ranked assignment or sampling."""
-    b, n, m = len(prior), (len(start) - 1) // len(prior), len(columns)
-    dense, index = np.full((b, n, m), np.inf), np.empty((b, n, m), np.int64)
-    q = 1
-    for r in range(b * n):
-        q = max(q, (column[start[r] : start[r + 1]] < 0).sum())
-    private, private_index = np.full((b, n, q), np.inf), np.empty((b, n, q), np.int64)
-    for r in range(b * n):
-        p, i, o = r // n, r % n, 0
-        for k in range(start[r], start[r + 1]):
-            if column[k] < 0:
-                private[p, i, o], private_index[p, i, o] = cost[k], k
-                o += 1
-            else:
-                j = np.searchsorted(columns, column[k])
-                dense[p, i, j], index[p, i, j] = cost[k], k
-    if limits.gibbs_sweeps > 0:
-        total, problem, choice = _sampled(dense, private, -prior, limits, gap, rng)
-    elif limits.quota:
-        total, problem, choice = _ranked_apart(dense, private, -prior, limits.max_hypotheses)
-    else:
-        total, problem, choice = ranked(dense, private, -prior, limits.max_hypotheses, gap)
-    for r in range(len(choice)):
-        for i in range(n):
-            p, c = problem[r], choice[r, i]
-            choice[r, i] = index[p, i, c] if c >= 0 else private_index[p, i, -1 - c]
-    return total, problem, choice
-
-
-@compiled
-def _ranked_apart(cost, private, base, k):
-    """As `ranked`, but at most ceil(k * weight) children of each parent."""
-    totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
-    choices = np.empty((0, cost.shape[1]), np.int64)
-    for p in range(len(base)):
-        quota = max(int(np.ceil(k * np.exp(-base[p]))), 1)
-        total, _, choice = ranked(cost[p : p + 1], private[p : p + 1], base[p : p + 1], quota, np.inf)
-        for r in range(len(total)):
-            totals.append(total[r])
-            problems.append(p)
-        choices = np.concatenate((choices, choice))
-    total, problem = np.array(totals), np.array(problems)
-    order = np.argsort(total, kind="mergesort")[:k]
-    return total[order], problem[order], choices[order]
-
-
-@compiled
-def _sampled(cost, private, base, limits, gap, rng):
-    """As `ranked`, but by a Gibbs chain for every parent, its length shared out by the root of the weight."""
-    b, n, _ = cost.shape
-    share = np.exp(-0.5 * (base - base.min()))
-    share /= share.sum()
-    totals, problems = [0.0 for _ in range(0)], [0 for _ in range(0)]
-    choices = np.empty((0, n), np.int64)
-    for p in range(b):
-        sweeps = max(1, int(limits.gibbs_sweeps * share[p]))
-        _, _, start = ranked(cost[p : p + 1], private[p : p + 1], base[p : p + 1], 1, gap)
-        visited = np.concatenate((start, chain(cost[p], private[p], sweeps, rng)))
-        visited = visited[distinct(visited)]
-        for r in range(len(visited)):
-            totals.append(base[p] + weigh(cost[p], private[p], visited[r]))
-            problems.append(p)
-        choices = np.concatenate((choices, visited))
-    total, problem = np.array(totals), np.array(problems)
-    order = np.argsort(total, kind="mergesort")[: limits.max_hypotheses]
-    order = order[total[order] <= total[order[0]] + gap]
-    return total[order], problem[order], choices[order]
+    return log_w, table
 
 
 @compiled
@@ -509,17 +429,20 @@ def _independent(w, table, tolerance):
 
 
 @compiled
-def _emit(w, table, source, local_slot, local_offset, log_w, entry, option, track):
+def _emit(w, table, source, out):
     """Append one cluster; options become local hypotheses, numbered in order of first use."""
     for i in range(table.shape[1]):
         for r in range(len(w)):
             o = table[r, i]
-            if o >= 0 and local_slot[o] < 0:
-                local_slot[o] = len(option)
-                option.append(o)
-        local_offset.append(len(option))
-        track.append(source[i])
+            if o >= 0 and out.local_slot[o] < 0:
+                out.local_slot[o] = len(out.option)
+                out.option.append(o)
+        out.local_offset.append(len(out.option))
+        out.track.append(source[i])
     for r in range(len(w)):
-        log_w.append(np.log(w[r]))
+        out.log_w.append(np.log(w[r]))
         for i in range(table.shape[1]):
-            entry.append(local_slot[table[r, i]] if table[r, i] >= 0 else -1)
+            out.entry.append(out.local_slot[table[r, i]] if table[r, i] >= 0 else -1)
+    out.track_offset.append(len(out.track))
+    out.row_offset.append(len(out.log_w))
+    out.entry_offset.append(len(out.entry))

@@ -26,8 +26,11 @@ class LMBConfig:
     """Settings of the LMB filter; every approximation it makes is one of these.
 
     gate:           squared Mahalanobis distance beyond which a measurement is not associated.
-    association:    "exhaustive": the 1000 best joint associations of every group of labels; "belief":
-                    loopy belief propagation.
+    association:    "exhaustive": the best joint associations of every group of labels; "belief": loopy
+                    belief propagation.
+    max_hypotheses, max_gap, max_cluster: of "exhaustive": joint associations of a group, log weight below
+                    the best from which they are left out, and labels times measurements of a group beyond
+                    which it is belief propagation after all.
     min_existence:  tracks of less existence probability are dropped.
     min_weight, merge, max_components: of the Gaussian mixture of a track: weight below which a component is
                     dropped, squared Mahalanobis distance below which two are merged, and how many are kept.
@@ -39,6 +42,9 @@ class LMBConfig:
 
     gate: float = 30.0
     association: str = "exhaustive"
+    max_hypotheses: int = 1000
+    max_gap: float = 20.0
+    max_cluster: int = 2000
     min_existence: float = 1e-3
     min_weight: float = 1e-5
     merge: float = 4.0

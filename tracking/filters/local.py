@@ -16,6 +16,10 @@ from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import Innovation, Linearisation, log_normal
 from tracking.kalman import correct
 
+# Measurements that a track is weighed against. No gate that tells objects apart holds as many; where clutter
+# is so dense that one does, this keeps memory and time in proportion to the number of tracks.
+MAX_GATED = 100
+
 
 @dataclass(frozen=True)
 class Locals:
@@ -88,7 +92,7 @@ def outcomes(local: Locals, scan: Scan, linearisation: Linearisation, threshold:
     """Gate a scan against local hypotheses; `threshold` is a squared Mahalanobis distance."""
     sensor = scan.sensor
     innovation = linearisation.innovate(local.m, local.P, sensor)
-    pairs = gate(innovation, scan.z, threshold, sensor.angles)
+    pairs = gate(innovation, scan.z, threshold, sensor.angles, MAX_GATED)
     p = sensor.detection(local.m)
     p_detect = p * local.visible
     visible = local.visible * (1 - p) / (1 - p_detect)

@@ -44,6 +44,8 @@ class PMBMConfig:
     max_poisson:    Poisson components kept.
     gibbs_sweeps:   0: rank associations by Murty's algorithm; else by that many sweeps of a Gibbs chain.
     quota:          rank the children of each hypothesis apart, as the 2018 paper does, not all together.
+    max_cluster:    tracks times measurements of a cluster beyond which the tracks are weighed apart, by
+                    belief propagation, and keep their three likeliest hypotheses each.
     estimator:      "best", "map", "cardinality", "marginal" or "gospa", see `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal", "best").
     gospa_c, gospa_p, gospa_dims: cut-off (m), order and number of position coordinates of the metric that
@@ -61,6 +63,7 @@ class PMBMConfig:
     max_poisson: int = 100_000
     gibbs_sweeps: int = 0
     quota: bool = False
+    max_cluster: int = 2000
     estimator: str = "best"
     threshold: float = 0.5
     gospa_c: float = 10.0

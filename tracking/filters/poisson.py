@@ -65,7 +65,10 @@ class Poisson:
         m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
         uniform = self.uniform
         if models.box is not None:
-            stays = models.box.stay(dt) if models.survival.bounded else 1.0
+            survival, moving = models.survival, models.motion.dim >= 2 * models.motion.dims
+            stays = 1.0
+            if moving and survival.lower is not None and survival.upper is not None:
+                stays = models.box.stay(dt, survival.lower, survival.upper)
             uniform *= float(models.survival.lives(models.box.grid(models.motion.dim), dt).mean()) * stays
         return Poisson(self.w * models.survival(m, P, dt, (self.m, self.P)), m, P, uniform)
 

@@ -6,9 +6,10 @@ import numpy as np
 
 POSITIVE = ("gate", "gospa_c", "per_object")
 PROBABILITY = ("threshold", "min_weight", "min_existence", "recycle", "delete", "give_up")
-NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge")
+NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge", "max_gap")
 COUNT = {  # with the least that is accepted
     "max_hypotheses": 1,
+    "max_cluster": 1,
     "max_components": 1,
     "max_objects": 1,
     "gospa_dims": 1,

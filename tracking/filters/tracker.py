@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tracking.checks import as_measurements, require_positive
+from tracking.checks import as_measurements, as_numbers, require_positive
 from tracking.gaussian import EKF, Linearisation
-from tracking.models.birth import GaussianBirth, UniformBirth
+from tracking.models.birth import GaussianBirth, MeasurementBirth, UniformBirth
 from tracking.models.motion import Motion
 from tracking.models.occlusion import Occlusion
-from tracking.models.sensor import Sensor
+from tracking.models.sensor import RangeBearing, RangeBearingDoppler, Sensor
 from tracking.models.survival import Survival, as_survival
 from tracking.tracks import Tracks
 
@@ -47,11 +47,17 @@ class Models:
             )
 
     def _check_sizes(self):
+        for name, birth in (("birth", self.birth), ("initial", self.initial)):
+            if not isinstance(birth, (GaussianBirth, UniformBirth, MeasurementBirth)):
+                raise ValueError(
+                    f"{name} must be a GaussianBirth, UniformBirth or MeasurementBirth, got {birth!r}"
+                )
+        self._check_births()
+
+    def _check_births(self):
         """Raise ValueError where a model is made for another state than the motion model's."""
         dim, dims = self.motion.dim, self.motion.dims
-        measured = getattr(self.sensor, "dims", dims)
-        if measured > dims:
-            raise ValueError(f"sensor measures {measured} position coordinates, the state has {dims}")
+        self.check_sensor(self.sensor)
         for name, birth in (("birth", self.birth), ("initial", self.initial)):
             if isinstance(birth, GaussianBirth) and birth.mean.shape[1] != dim:
                 raise ValueError(f"{name} has states of {birth.mean.shape[1]} entries, motion of {dim}")
@@ -67,6 +73,27 @@ class Models:
         if self.survival.lower is not None and len(self.survival.lower) > dims:
             raise ValueError(
                 f"survival has a region of {len(self.survival.lower)} dimensions, the position has {dims}"
+            )
+
+    def check_sensor(self, sensor):
+        """Raise ValueError unless a sensor can measure the states of the motion model."""
+        missing = [name for name in ("dim_z", "measure", "detection", "clutter") if not hasattr(sensor, name)]
+        if missing:
+            raise ValueError(
+                f"sensor must be a sensor model, got {type(sensor).__name__} without {', '.join(missing)}"
+            )
+        dim, dims = self.motion.dim, self.motion.dims
+        measured = getattr(sensor, "dims", dims)
+        if measured > dims:
+            raise ValueError(f"sensor measures {measured} position coordinates, the state has {dims}")
+        if isinstance(sensor, RangeBearing) and dims < 2:
+            raise ValueError(
+                f"a range and bearing need a position in the plane, the state has {dims} coordinate"
+            )
+        if isinstance(sensor, RangeBearingDoppler) and (dims != 2 or dim < 4):
+            raise ValueError(
+                "a range rate needs a state (px, py, vx, vy, ...), "
+                f"the motion model has {dims} position coordinates of {dim} entries"
             )
 
     def birth_time(self, dt: float) -> float:
@@ -125,6 +152,8 @@ class Tracker:
             birth if initial is None else initial,
         )
         self.config = self.Config() if config is None else config
+        if not isinstance(self.config, self.Config):
+            raise ValueError(f"config must be a {self.Config.__name__}, got {type(config).__name__}")
         self.time: float | None = None
         self.rng = np.random.default_rng(seed)
         self.density: Any = None
@@ -160,10 +189,15 @@ class Tracker:
         Raises:
             ValueError: bad shape or value, or a time before the last one; the tracker is then unchanged.
         """
-        sensor = self.models.sensor if sensor is None else sensor
+        if sensor is None:
+            sensor = self.models.sensor
+        else:
+            self.models.check_sensor(sensor)
         z = as_measurements(z, sensor.dim_z)
         dt = elapsed(self.time, time)
-        scan = Scan(z, sensor.clutter(z) * _as_ratio(clutter_ratio, len(z)), sensor)
+        clutter = sensor.clutter(z) * _as_ratio(clutter_ratio, len(z))
+        require_positive(**{"clutter intensity times clutter_ratio": clutter})
+        scan = Scan(z, clutter, sensor)
         state = self.rng.bit_generator.state
         try:
             density = self.start(time) if dt is None else self.predict(self.density, time, dt)
@@ -178,7 +212,11 @@ class Tracker:
 
 def elapsed(last: float | None, time: float) -> float | None:
     """Seconds since the last scan, None at the first."""
-    if isinstance(time, str) or np.ndim(time) or time is None or not np.isfinite(time):
+    if (
+        isinstance(time, bool)
+        or not isinstance(time, (int, float, np.number, np.ndarray))
+        or not _is_time(time)
+    ):
         raise ValueError(f"time must be one finite number of seconds, got {time!r}")
     if last is not None and time < last:
         raise ValueError(
@@ -188,10 +226,18 @@ def elapsed(last: float | None, time: float) -> float | None:
     return None if last is None else float(time) - last
 
 
+MAX_TIME = 1e100  # s, either way: nothing overflows before
+
+
+def _is_time(time) -> bool:
+    real = np.ndim(time) == 0 and np.isrealobj(time) and not isinstance(time, np.datetime64)
+    return real and abs(time) <= MAX_TIME
+
+
 def _as_ratio(ratio, m: int) -> np.ndarray:
     if ratio is None:
         return np.ones(m)
-    ratio = np.asarray(ratio, float)
+    ratio = as_numbers("clutter_ratio", ratio)
     if ratio.shape != (m,):
         raise ValueError(
             f"clutter_ratio must have one entry per measurement, ({m},), got shape {ratio.shape}"

@@ -18,6 +18,7 @@ Sources: Leal-Taixe, Milan, Reid, Roth, Schindler, "MOTChallenge 2015" (arXiv 15
 data format; Milan et al., "MOT16" (arXiv 1603.00831), the same.
 """
 
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -66,7 +67,8 @@ def read_detections(
         score is the confidence; extra "id" (-1: none), "box" (N, 4) xyxy, "line", and with 10 columns
         "world" (N, 3), m, or with 9 "class" (numbers) and "visibility".
     Raises:
-        ValueError: `path:line: what came; what is accepted`; an id twice in a frame is one.
+        ValueError: `path:line: what came; what is accepted`; an id twice in a frame is one, and a width or
+                    height that is not positive.
     """
     frames, point = Frames(frame_rate, 1, n_frames), _known_point(point)
     values, width = array("d"), 7
@@ -76,6 +78,7 @@ def read_detections(
         values.extend(row.numbers(2, (*_BOX, *_MORE[width]), LARGEST))
     table = np.array(values).reshape(-1, width + 1)
     line, scan, label = table[:, :3].astype(np.int64).T
+    _refuse_without_area(path, line, table[:, 5:7], "width and height above 0")
     refuse_repeats(path, line, scan, label)
     extra = {"id": label, "box": ltwh_to_xyxy(table[:, 3:7]), "line": line}
     if width == 9:
@@ -96,6 +99,7 @@ def read_corners(
 
     Args: as for `read_detections`; first_frame: the number of the first frame.
     Returns: as for `read_detections`, with extra "box" and "line" only.
+    Raises: as there, x2 <= x1 and y2 <= y1 being what is not accepted.
     """
     frames, point = Frames(frame_rate, first_frame, n_frames), _known_point(point)
     values = array("d")
@@ -104,6 +108,7 @@ def read_corners(
         values.extend(row.numbers(1, ("x1", "y1", "x2", "y2", "score"), LARGEST))
     table = np.array(values).reshape(-1, 7)
     line, scan = table[:, :2].astype(np.int64).T
+    _refuse_without_area(path, line, table[:, 4:6] - table[:, 2:4], "x1 < x2 and y1 < y2")
     extra = {"box": table[:, 2:6], "line": line}
     z = _measured(extra["box"], point)
     return Detections.from_rows(frames.times(scan), scan, z, POINTS[point], table[:, 6], extra)
@@ -112,7 +117,8 @@ def read_corners(
 def results(scans: Sequence[Tracks], detections: Detections, max_coast: int | None = None) -> Detections:
     """Tracks as rows for `write_results`: the box last attached, existence as confidence.
 
-    The box of a track without a detection in this frame moves as its estimate moved since the last one.
+    The box of a track without a detection in this frame moves as its estimate moved since the last one, and
+    shrinks to 1 px at most.
 
     Args:
         scans:      what the tracker reported in each frame of `detections`.
@@ -124,7 +130,10 @@ def results(scans: Sequence[Tracks], detections: Detections, max_coast: int | No
     require_extra(detections, ("box",))
     rows = attach(scans, detections, max_coast)
     moved = np.where(rows.extra["coast"][:, None] > 0, rows.z - detections.z[rows.extra["source"]], 0.0)
-    grown = moved[:, 2:] / 2 if rows.names == POINTS["box"] else np.zeros((len(moved), 2))
+    grown = np.zeros((len(moved), 2))
+    if rows.names == POINTS["box"]:
+        size = detections.z[rows.extra["source"], 2:]
+        grown = np.maximum(moved[:, 2:], np.minimum(1.0 - size, 0.0)) / 2
     box = rows.extra["box"] + np.hstack((moved[:, :2] - grown, moved[:, :2] + grown))
     return replace(rows, extra={**rows.extra, "box": box})
 
@@ -136,7 +145,8 @@ def write_results(path, rows: Detections) -> None:
         path: file to write, as a whole or not at all.
         rows: extra "id" and "box" (xyxy); score is the confidence (1 if None); optional "world", m.
     Raises:
-        ValueError: a column is missing, a value not finite, an id negative or twice in a frame.
+        ValueError: a column is missing, a value not finite, a box without area, an id negative or twice in
+                    a frame.
     """
     require_extra(rows, ("id", "box"))
     n = len(rows.z)
@@ -144,10 +154,23 @@ def write_results(path, rows: Detections) -> None:
     world = rows.extra.get("world", np.full((n, 3), -1.0))
     table = np.column_stack((xyxy_to_ltwh(rows.extra["box"]), score, world))
     require_bounded(table, LARGEST)
+    if not (table[:, 2:4] > 0).all():  # no reader would take it
+        raise ValueError(f"boxes must have x1 < x2 and y1 < y2, got a size of {table[:, 2:4].min():g}")
     heads = zip((rows.scan + 1).tolist(), require_ids(rows).tolist())
     with atomic_write(path) as file:
         for (frame, label), values in zip(heads, table.tolist()):
             file.write(f"{frame},{label},{','.join(map(repr, values))}\n")
+
+
+def _refuse_without_area(path, line, size, accepted):
+    """ValueError for the first box whose size (N, 2) is not positive: no part of it can be measured."""
+    bad = np.flatnonzero((size <= 0).any(axis=1))
+    if len(bad):
+        width, height = size[bad[0]]
+        raise ValueError(
+            f"{os.fspath(path)}:{line[bad[0]]}: a box of width {width:g} and height {height:g}; "
+            f"accepted are boxes of {accepted}"
+        )
 
 
 def _known_point(point):

@@ -137,12 +137,14 @@ def import_trackeval():
     """The module trackeval.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: it is not installed, or lacks something itself.
     """
     try:
         import trackeval
     except ImportError as error:
-        raise ImportError("HOTA, CLEAR MOT and IDF1 need the eval extra: pip install '.[eval]'") from error
+        raise ImportError(
+            f"HOTA, CLEAR MOT and IDF1 need trackeval ({error}): pip install -c constraints.txt -e '.[eval]'"
+        ) from error
     return trackeval
 
 

@@ -12,7 +12,7 @@ from math import erf, exp, pi, sqrt
 
 import numpy as np
 
-from tracking.checks import as_covariance, require_positive, require_probability
+from tracking.checks import as_covariance, require_finite, require_positive, require_probability
 
 GRID_POINTS = (64, 16, 6, 4)  # along each side of a box of 1, 2, 3, 4 dimensions
 
@@ -75,6 +75,7 @@ class _FromMeasurement:
 
     def __post_init__(self):
         require_positive(rest_std=self.rest_std)
+        require_finite(rest_mean=self.rest_mean)
         if not callable(self.rate):
             require_positive(rate=self.rate)
 
@@ -132,6 +133,7 @@ class UniformBirth(_FromMeasurement):
 
     def __post_init__(self):
         super().__post_init__()
+        require_finite(lower=self.lower, upper=self.upper)
         if len(self.lower) != len(self.upper) or not np.all(np.less(self.lower, self.upper)):
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}")
 
@@ -162,16 +164,20 @@ class UniformBirth(_FromMeasurement):
         position = m[:, :dims]
         return ((position > self.lower - margin) & (position < self.upper + margin)).all(axis=1)
 
-    def stay(self, dt: float) -> float:
-        """Probability that an object of this birth is still in the box after `dt`, to first order.
+    def stay(self, dt: float, lower: Sequence[float], upper: Sequence[float]) -> float:
+        """Probability that an object of this birth is still in a region after `dt`, to first order.
 
-        Of objects uniform in a box, the fraction E|v_i| dt / L_i leaves through the two sides of axis i.
+        Of objects uniform in a box, E[max(v_i, 0)] dt / L_i leave through the upper side of axis i; those
+        have left the region (corners `lower` and `upper`, m) too where the two sides are about the same.
         """
         stays = 1.0
-        for i, (lower, upper) in enumerate(zip(self.lower, self.upper)):
+        for i, (low, high) in enumerate(zip(self.lower, self.upper)):
             std, mean = _entry(self.rest_std, i), _entry(self.rest_mean, i)
             speed = sqrt(2 / pi) * std * exp(-0.5 * (mean / std) ** 2) + mean * erf(mean / std / sqrt(2))
-            stays *= min(max(1 - speed * dt / (upper - lower), 0.0), 1.0)
+            reach = 3 * (abs(mean) + std) * dt
+            down = (speed - mean) / 2 if i < len(lower) and lower[i] > low - reach else 0.0
+            up = (speed + mean) / 2 if i < len(upper) and upper[i] < high + reach else 0.0
+            stays *= min(max(1 - (down + up) * dt / (high - low), 0.0), 1.0)
         return float(stays)
 
 

@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from tracking.checks import require_positive
+from tracking.checks import as_output, require_positive, require_semidefinite
 
 
 class Motion(Protocol):
@@ -251,17 +251,20 @@ class FunctionMotion:
 
     def transition(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Noise-free states (n, d) after `dt` seconds."""
-        return np.asarray(self.transition_fn(x, dt), float)
+        return as_output("transition_fn", self.transition_fn(x, dt), np.shape(x))
 
     def jacobian(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Derivative of `transition`, (n, d, d)."""
         if self.jacobian_fn is not None:
-            return np.asarray(self.jacobian_fn(x, dt), float)
+            d = self.dim
+            return as_output("jacobian_fn", self.jacobian_fn(x, dt), (len(x), d, d), (d, d))
         return central_differences(lambda y: self.transition(y, dt), x)
 
     def noise(self, x: np.ndarray, dt: float) -> np.ndarray:
         """Process noise Q (d, d)."""
-        return np.asarray(self.noise_fn(dt), float)
+        Q = as_output("noise_fn", self.noise_fn(dt), (self.dim, self.dim))
+        require_semidefinite("noise_fn", Q)
+        return Q
 
 
 def central_differences(function: Callable, x: np.ndarray, difference: Callable = np.subtract) -> np.ndarray:

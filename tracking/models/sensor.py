@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from tracking.checks import as_covariance, require_positive, require_probability
+from tracking.checks import (
+    as_covariance,
+    as_output,
+    require_positive,
+    require_probability,
+    require_semidefinite,
+)
 from tracking.models.motion import central_differences
 
 # A missed detection must stay possible: with p_D = 1 an unassociated track has weight log 0.
@@ -93,7 +99,7 @@ class _Shared:
         if self.std is not None:
             require_positive(std=self.std)
             std = np.broadcast_to(np.asarray(self.std, float), (self.dim_z,))
-            object.__setattr__(self, "_R", np.diag(std**2))
+            object.__setattr__(self, "_R", as_covariance(np.diag(std**2), self.dim_z, "std"))
         elif not callable(self.cov):
             object.__setattr__(self, "_R", as_covariance(self.cov, self.dim_z, "cov"))
         if not callable(self.p_detect):
@@ -103,7 +109,12 @@ class _Shared:
 
     def noise(self, x: np.ndarray) -> np.ndarray:
         """Measurement noise R: (d_z, d_z), or (n, d_z, d_z) when it depends on the states (n, d)."""
-        return np.asarray(self.cov(x), float) if callable(self.cov) else self._R
+        if not callable(self.cov):
+            return self._R
+        d = self.dim_z
+        R = as_output("cov", self.cov(x), (len(x), d, d), (d, d))
+        require_semidefinite("cov", R)
+        return R
 
     def detection(self, x: np.ndarray) -> np.ndarray:
         """Detection probability (n,) at states (n, d), at most 1 - 1e-9."""
@@ -252,12 +263,13 @@ class FunctionSensor(_Shared):
 
     def measure(self, x: np.ndarray) -> np.ndarray:
         """Noise-free measurements (n, dim_z) of states (n, d)."""
-        return np.asarray(self.measure_fn(x), float)
+        return as_output("measure_fn", self.measure_fn(x), (len(x), self.dim_z))
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:
         """dz/dx, (n, dim_z, d)."""
         if self.jacobian_fn is not None:
-            return np.asarray(self.jacobian_fn(x), float)
+            n, d = x.shape
+            return as_output("jacobian_fn", self.jacobian_fn(x), (n, self.dim_z, d), (self.dim_z, d))
         return central_differences(self.measure, x, self.residual)
 
     def locate(self, z: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -267,7 +279,13 @@ class FunctionSensor(_Shared):
                 "a birth that starts at a measurement needs locate_fn in FunctionSensor "
                 "(measurement -> position, covariance, log volume). Give one, or use GaussianBirth."
             )
-        return self.locate_fn(z)
+        position, cov, log_volume = self.locate_fn(z)
+        n, dims = len(z), np.shape(position)[-1]
+        return (
+            as_output("position of locate_fn", position, (n, dims)),
+            as_output("covariance of locate_fn", cov, (n, dims, dims)),
+            as_output("log volume of locate_fn", log_volume, (n,)),
+        )
 
 
 def _at_rest(position: np.ndarray, dim: int) -> np.ndarray:
