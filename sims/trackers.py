@@ -59,10 +59,12 @@ TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for na
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")
 MIXTURES = ("pmbm", "glmb", "lmb", "pmb")  # have a choice of estimators
 
+# A report of existence r and expected distance d lowers GOSPA when r (c - d) > c / 2: here d is c / 4 and more.
 _BIRTHS_ANYWHERE: dict[str, dict[str, Any]] = {
-    "pmbm": {"recycle": 0.1, "split": 0.01},
-    "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.01},
-    "lmb": {"estimator": "marginal", "association": "belief"},
+    "pmbm": {"recycle": 0.1, "split": 0.01, "threshold": 0.7},
+    "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.01, "threshold": 0.7},
+    "lmb": {"estimator": "marginal", "association": "belief", "threshold": 0.7},
+    "gnn": {"threshold": 0.7},
 }
 _BIRTHPLACES: dict[str, dict[str, Any]] = {"glmb": {"max_hypotheses": 100, "split": 0.01}}
 _WILLIAMS: dict[str, dict[str, Any]] = {

@@ -17,11 +17,13 @@ from tracking.compiled import compiled
 @compiled
 def transform(m, F):
     """F m of every mean (n, d), by one matrix (d, d)."""
-    out = np.zeros(m.shape)
+    out = np.empty(m.shape)
     for i in range(len(m)):
         for a in range(m.shape[1]):
+            s = 0.0
             for b in range(m.shape[1]):
-                out[i, a] += F[a, b] * m[i, b]
+                s += F[a, b] * m[i, b]
+            out[i, a] = s
     return out
 
 
@@ -63,9 +65,10 @@ def gains(P, H, R):
 def correct(out, m, K, nu):
     """out = m + K nu: the mean (d,) after a residual nu (d_z,)."""
     for a in range(len(m)):
-        out[a] = m[a]
+        s = m[a]
         for b in range(len(nu)):
-            out[a] += K[a, b] * nu[b]
+            s += K[a, b] * nu[b]
+        out[a] = s
 
 
 def _stack(A):

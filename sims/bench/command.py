@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     work = run_scaling if args.scaling else run_kernels if args.kernels else run_scenarios
     try:
-        result = {"date": date.today().isoformat(), "machine": machine(), **work(args)}
+        result = {"command": args.command, "date": date.today().isoformat(), "machine": machine(), **work(args)}
         if args.json:
             with atomic_write(args.json) as file:
                 json.dump(result, file, indent=1, allow_nan=False)
@@ -153,7 +154,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--kernels", action="store_true", help="the inner parts of the filters beside SciPy and NumPy")
     add_workers(parser)
     add("--json", type=output, metavar="FILE", help="write everything there too")
+    argv = sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(argv)
+    args.command = shlex.join([*PROGRAM.split(), *argv])
     _check(parser, args)
     args.objects = sorted(set(args.objects or scaling.OBJECTS))
     args.scenario = args.scenario or [SCENARIOS[name] for name in SCENES]

@@ -80,6 +80,7 @@ def ranked(cost, private, base, k, max_gap):
     heap.pop()
     col_row, dist = np.empty(columns, np.int64), np.empty(columns)
     pred, done = np.empty(columns, np.int64), np.empty(columns)
+    leave = np.empty(n)
     for p in range(b):
         row_col[used], u[used], v[used], col_row[:] = -1, 0.0, 0.0, -1
         feasible = True
@@ -160,22 +161,27 @@ def ranked(cost, private, base, k, max_gap):
         found += 1
         if found == k:
             break
+        # A child costs at least what its row pays for leaving its column, and what the holder of the column
+        # that it takes pays for leaving that one.
         first = slot_row[slot]
         dist[:] = v[slot]
-        for c in range(columns):
-            if forbidden[slot, c]:  # to the first row alone
-                dist[c] = -np.inf
         for i in range(first):  # a child keeps the columns of the rows before its own
             dist[row_col[slot, i]] = -np.inf
-        for i in range(first, n):
-            if i == first + 1:
-                for c in range(columns):
-                    if forbidden[slot, c] and c != row_col[slot, first]:
-                        dist[c] = v[slot, c]
-                for before in range(first):
-                    dist[row_col[slot, before]] = -np.inf
+        for i in range(first + 1, n):
+            own = dist[row_col[slot, i]]
             dist[row_col[slot, i]] = -np.inf
-            slack = _second_best(cost[p], private[p], i, u[slot], dist)
+            leave[i] = _second_best(cost[p], private[p], i, u[slot], dist)
+            dist[row_col[slot, i]] = own
+        for i in range(first + 1, n):
+            dist[row_col[slot, i]] -= leave[i]
+        for i in range(first, n):
+            dist[row_col[slot, i]] = -np.inf
+            if i == first:
+                done[:] = dist
+                for c in range(columns):
+                    if forbidden[slot, c]:
+                        done[c] = -np.inf
+            slack = _second_best(cost[p], private[p], i, u[slot], done if i == first else dist)
             if slack < np.inf:
                 heappush(heap, (bound + slack, slot, i))
     return total[:found], problem[:found], choice[:found]
