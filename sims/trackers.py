@@ -59,7 +59,7 @@ TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for na
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")
 MIXTURES = ("pmbm", "glmb", "lmb", "pmb")  # have a choice of estimators
 
-# A report of existence r and expected distance d lowers GOSPA when r (c - d) > c / 2: here d is c / 4 and more.
+# A report of existence r and expected distance d lowers GOSPA when r (c - d) > c / 2; here d > c / 4.
 _BIRTHS_ANYWHERE: dict[str, dict[str, Any]] = {
     "pmbm": {"recycle": 0.1, "split": 0.01, "threshold": 0.7},
     "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.01, "threshold": 0.7},

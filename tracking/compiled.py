@@ -29,12 +29,12 @@ SOURCES = _fingerprint()
 
 def compiled(function):
     """Compile a function on its first call, or load it from the cache on disk."""
-    dispatcher = njit(cache=True)(function)
+    dispatcher = njit(cache=True, nogil=True)(function)
     if dispatcher is function:  # NUMBA_DISABLE_JIT, for a debugger
         return function
     index = getattr(dispatcher._cache, "_cache_file", None)
     if not hasattr(index, "_source_stamp"):  # a numba that keeps its cache otherwise: do without
-        return njit(function)
+        return njit(nogil=True)(function)
     index._source_stamp = (index._source_stamp, SOURCES)
     return dispatcher
 

@@ -25,7 +25,7 @@ from sims.arguments import (
     positive,
     workers_of,
 )
-from sims.bench import kernels, scaling, table
+from sims.bench import kernels, scaling, table, threads
 from sims.bench.child import Task
 from sims.bench.measure import ONE_THREAD, ROOT, machine, take_turns
 from sims.compare import progress
@@ -46,9 +46,14 @@ NAMES = (*TRACKERS, *REFERENCES)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
-    work = run_scaling if args.scaling else run_kernels if args.kernels else run_scenarios
+    work = next((run for run, chosen in MODES if getattr(args, chosen)), run_scenarios)
     try:
-        result = {"command": args.command, "date": date.today().isoformat(), "machine": machine(), **work(args)}
+        result = {
+            "command": args.command,
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            **work(args),
+        }
         if args.json:
             with atomic_write(args.json) as file:
                 json.dump(result, file, indent=1, allow_nan=False)
@@ -95,7 +100,7 @@ def run_scaling(args: argparse.Namespace) -> dict[str, Any]:
     """Time per scan by number of objects; writes the plot too."""
     workers, trackers = workers_of(args), trackers_of(args)
     alive, found = list(trackers), {}
-    for objects in args.objects:
+    for objects in args.objects or scaling.OBJECTS:
 
         def task(name, run, objects=objects):
             return Task(None, objects, name, args.seed, run, args.scans, args.cap)
@@ -114,14 +119,31 @@ def run_scaling(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_kernels(args: argparse.Namespace) -> dict[str, Any]:
-    """The parts of the filters, in a process with one thread."""
-    command = [sys.executable, "-m", "sims.bench.kernels", str(args.seed)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | ONE_THREAD, cwd=ROOT)
-    if done.returncode != 0:
-        raise RuntimeError(f"timing the kernels failed (exit status {done.returncode})")
-    result = {"about": kernels.ABOUT, "kernels": json.loads(done.stdout)}
+    """The parts of the filters."""
+    result = {"about": kernels.ABOUT, "kernels": _in_a_process("kernels", args.seed)}
     table.show_kernels(result, wide_console())
     return {"seed": args.seed, **result}
+
+
+def run_threads(args: argparse.Namespace) -> dict[str, Any]:
+    """The clusters of a scan on one thread and on several."""
+    sizes = args.objects or threads.OBJECTS
+    found = _in_a_process("threads", args.threads, args.seed, *sizes)
+    result = {"about": threads.ABOUT, "threads": args.threads, "sizes": found}
+    table.show_threads(result, wide_console())
+    return {"seed": args.seed, **result}
+
+
+def _in_a_process(module: str, *arguments: int) -> Any:
+    """The answer of a module of this package, run in a process whose libraries keep to one thread."""
+    command = [sys.executable, "-m", f"sims.bench.{module}", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | ONE_THREAD, cwd=ROOT)
+    if done.returncode != 0:
+        raise RuntimeError(f"timing the {module} failed (exit status {done.returncode})")
+    return json.loads(done.stdout)
+
+
+MODES = ((run_scaling, "scaling"), (run_kernels, "kernels"), (run_threads, "threads"))
 
 
 def trackers_of(args: argparse.Namespace) -> list[str]:
@@ -149,30 +171,41 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--peers", action="store_true", help=f"also Stone Soup's trackers: {' '.join(PEERS)}")
     add("--scaling", action="store_true", help="time per scan by number of objects at constant density")
-    add("--objects", type=positive, nargs="+", metavar="N", help="of --scaling")
+    add("--objects", type=positive, nargs="+", metavar="N", help="of --scaling and --threads")
     add("--plot", type=output, metavar="FILE.png", help="picture of --scaling")
     add("--kernels", action="store_true", help="the inner parts of the filters beside SciPy and NumPy")
+    add(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="a scan's clusters shared out among N threads, and on one",
+    )
     add_workers(parser)
     add("--json", type=output, metavar="FILE", help="write everything there too")
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(argv)
     args.command = shlex.join([*PROGRAM.split(), *argv])
     _check(parser, args)
-    args.objects = sorted(set(args.objects or scaling.OBJECTS))
+    args.objects = sorted(set(args.objects)) if args.objects else None
     args.scenario = args.scenario or [SCENARIOS[name] for name in SCENES]
     args.runs = args.runs or (SCALING_RUNS if args.scaling else RUNS)
     return args
 
 
 def _check(parser, args):
-    if args.scaling and args.kernels:
-        parser.error("--scaling goes without --kernels")
-    if (args.scaling or args.kernels) and args.scenario:
-        parser.error("--scenario goes without --scaling and --kernels")
-    if (args.objects or args.plot) and not args.scaling:
-        parser.error("--objects and --plot go with --scaling")
-    if args.kernels and (args.trackers or args.peers or args.cluster is not None or args.jobs > 1):
-        parser.error("--kernels goes without --trackers, --peers, --jobs and --cluster")
+    modes = [f"--{name}" for _, name in MODES if getattr(args, name)]
+    if len(modes) > 1:
+        parser.error(f"{modes[0]} goes without {modes[1]}")
+    if modes and args.scenario:
+        parser.error(f"--scenario goes without {modes[0]}")
+    if args.plot and not args.scaling:
+        parser.error("--plot goes with --scaling")
+    if args.objects and not (args.scaling or args.threads):
+        parser.error("--objects goes with --scaling and --threads")
+    if modes not in ([], ["--scaling"]) and (
+        args.trackers or args.peers or args.cluster is not None or args.jobs > 1
+    ):
+        parser.error(f"{modes[0]} goes without --trackers, --peers, --jobs and --cluster")
     if args.peers and importlib.util.find_spec("stonesoup") is None:
         parser.error("--peers needs Stone Soup: pip install '.[peers]'")
     if args.plot and importlib.util.find_spec("matplotlib") is None:

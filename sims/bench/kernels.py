@@ -160,7 +160,7 @@ def propagate(case):
 
 
 def keep_memory() -> None:
-    """Have the allocator keep the memory that it is given back, as it does in a filter that has run for a while.
+    """Have the allocator keep the memory that it is given back, as in a filter that has run for a while.
 
     That of glibc returns what exceeds the largest array freed so far; to get it back, a page fault for each
     4 KB, takes as long as a Kalman update.

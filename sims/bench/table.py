@@ -144,6 +144,16 @@ def show_kernels(result: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def show_threads(result: dict[str, Any], console: Console) -> None:
+    """Print the times on one thread and on several."""
+    console.print(f"Threads, median time of a scan on the wall, ms ({result['about']})\n")
+    table = _table("objects", "1 thread", f"{result['threads']} threads", "times")
+    for row in result["sizes"]:
+        cells = (number(row[name], 3) for name in ("ms_one", "ms", "speed_up"))
+        table.add_row(f"{row['objects']:,}", *cells)
+    console.print(table)
+
+
 def _table(first, *headings):
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column(first, no_wrap=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from sims.bench import child, command, kernels, measure, naive, scaling, table
+from sims.bench import child, command, kernels, measure, naive, scaling, table, threads
 from sims.bench.child import CutOff, Task, limited, peak_memory, track_within
 from sims.bench.command import main
 from sims.evaluate import errors, scene_of, track
@@ -194,7 +194,7 @@ def test_defaults():
     assert (args.runs, args.scans, args.cap) == (5, None, 10)
     assert "plain" in command.trackers_of(args)
     args = command.parse(["--scaling"])
-    assert (args.objects[0], args.objects[-1]) == (10, 10_000)
+    assert (scaling.OBJECTS[0], scaling.OBJECTS[-1]) == (10, 10_000)
     assert command.trackers_of(args) == ["pmbm", "lmb", "gnn", "plain"]
 
 
@@ -208,8 +208,10 @@ def test_defaults():
         (["--json", "no/such/folder/out.json"], "is not a folder to write to"),
         (["--scaling", "--kernels"], "--scaling goes without --kernels"),
         (["--scaling", "--scenario", "small"], "--scenario goes without --scaling"),
-        (["--plot", "x.png"], "--objects and --plot go with --scaling"),
+        (["--plot", "x.png"], "--plot goes with --scaling"),
         (["--kernels", "--trackers", "gnn"], "--kernels goes without --trackers"),
+        (["--threads", "2", "--peers"], "--threads goes without --trackers, --peers"),
+        (["--threads", "2", "--scaling"], "--scaling goes without --threads"),
         (["--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--cluster goes without --jobs"),
         (["--cluster", "here"], "'here' is no address of a cluster"),
     ],
@@ -294,6 +296,13 @@ def test_the_naive_parts_compute_the_same():
     case = kernels.pairs_of(tracks)
     offset, _, col, weight, m = case
     np.testing.assert_allclose(naive.belief(case), belief(offset, col, weight, m).pair, atol=1e-5)
+
+
+def test_threads_are_timed(capsys):
+    assert command.main(["--threads", "2", "--objects", "20"]) == 0
+    assert "2 threads" in capsys.readouterr().out
+    row = threads.measure(20, 2, 0)
+    assert row["speed_up"] == pytest.approx(row["ms_one"] / row["ms"])
 
 
 def test_kernels_are_timed():

@@ -79,7 +79,7 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
         measurement.
     """
     m = len(scan.z)
-    out = outcomes(tracks.component, scan, models.linearisation, config.gate)
+    out = outcomes(tracks.component, scan, models.linearisation, config.gate, config.max_gated)
     w, track, row, col = tracks.component.r, tracks.track, out.pairs.row, out.pairs.col
     p_missed = w * (1 - out.p_detect)
     p_detect = np.bincount(track, w * out.p_detect, minlength=len(tracks))  # of the track as a whole

@@ -16,7 +16,6 @@ from tracking.association.murty import ranked
 from tracking.compiled import compiled
 
 MAX_COMBINATIONS = 4000.0  # of options in a cluster up to which all are searched, cheaper than assignments
-KEPT_APART = 3  # likeliest hypotheses that a track keeps when it is weighed apart
 
 
 @compiled
@@ -238,12 +237,12 @@ def _local_log_weights(mixture, tracks):
 
 
 @compiled
-def likeliest(log_w, option, min_weight):
+def likeliest(log_w, option, limits):
     """The few likeliest outcomes of a track: weights (k,) and options (k, 1), largest first."""
-    order = np.argsort(-log_w, kind="mergesort")[:KEPT_APART]
+    order = np.argsort(-log_w, kind="mergesort")[: limits.keep_apart]
     w = np.exp(log_w[order] - log_w[order[0]])
     w /= w.sum()
     kept = 1
-    while kept < len(w) and w[kept] > min_weight:
+    while kept < len(w) and w[kept] > limits.min_weight:
         kept += 1
     return w[:kept] / w[:kept].sum(), option[order[:kept]].reshape((kept, 1))

@@ -83,7 +83,7 @@ def predict(density: CPHDDensity, models: Models, config: CPHDConfig, time: floa
 
 def update(density: CPHDDensity, scan: Scan, models: Models, config: CPHDConfig) -> CPHDDensity:
     """Bayes' rule for one scan, reduction, and labels."""
-    found = phd.detections(density.phd, scan, models, config.gate)
+    found = phd.detections(density.phd, scan, models, config)
     mass, undetected = density.phd.mass, found.missed + float((1 - found.out.p_detect) @ found.out.local.r)
     cardinality, factor, missed_factor = scanned(density.cardinality, found.total, mass, undetected)
     after = phd.posterior(density.phd, found, factor, missed_factor)

@@ -50,7 +50,9 @@ class GLMBConfig:
     gibbs_sweeps:   length of the Gibbs chain that samples hypotheses; 0: Murty's algorithm.
     quota:          rank the children of each hypothesis apart, not all together.
     max_cluster:    labels times measurements of a cluster beyond which the labels are weighed apart, by
-                    belief propagation, and keep their three likeliest hypotheses each.
+                    belief propagation, and keep their `keep_apart` likeliest hypotheses each.
+    max_gated:      measurements in a gate that are considered, the nearest.
+    threads:        that share the clusters of a scan out among them; the result does not depend on it.
     estimator:      "cardinality" (the usual one), "marginal", "best" or "gospa", see
                     `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal").
@@ -66,6 +68,9 @@ class GLMBConfig:
     gibbs_sweeps: int = 0
     quota: bool = False
     max_cluster: int = 2000
+    keep_apart: int = 3
+    max_gated: int = 100
+    threads: int = 1
     estimator: str = "cardinality"
     threshold: float = 0.5
     gospa_c: float = 10.0
@@ -148,7 +153,7 @@ def _add_labels(density, local, n):
 
 def update(density: GLMBDensity, scan: Scan, models: Models, config: GLMBConfig, rng) -> GLMBDensity:
     """Bayes' rule for one scan (Vo, Vo, Hoang 2017, eq. 23-27), pruned to the best hypotheses."""
-    out = outcomes(density.local, scan, models.linearisation, config.gate)
+    out = outcomes(density.local, scan, models.linearisation, config.gate, config.max_gated)
     pairs, p_detect, a = out.pairs, out.p_detect, density.local.r
     with np.errstate(divide="ignore"):
         died, undetected = -np.log1p(-a), -np.log(a * (1 - p_detect))
@@ -168,7 +173,13 @@ def update(density: GLMBDensity, scan: Scan, models: Models, config: GLMBConfig,
     private = np.concatenate((private, np.tile([0.0, np.inf], (len(seen), 1))))
 
     existence = np.concatenate((np.ones(len(col)), np.tile([0.0, 1.0], len(private)), np.zeros(m)))
-    new = associate(density.mixture, Options(offset, col, detected, private, existence), config.limits, rng)
+    new = associate(
+        density.mixture,
+        Options(offset, col, detected, private, existence),
+        config.limits,
+        rng,
+        config.threads,
+    )
     # Number the options as if the candidates' pairs were tracks that the measurements start.
     option = np.where(new.option >= len(col), new.option - len(seen), new.option)
     candidate = (new.option >= n_pairs) & (new.option < len(col))

@@ -40,6 +40,7 @@ class GNNConfig:
     threshold: existence probability from which a track is reported.
     delete:    tracks of less existence probability are dropped ...
     give_up:   ... or, where even a new track has less, once theirs falls to this share of where it started.
+    max_gated: measurements in a gate that are considered, the nearest.
     min_poisson, merge_poisson, max_poisson: expected objects below which a Poisson component is dropped,
                squared Mahalanobis distance below which two are merged, and how many are kept.
     """
@@ -48,6 +49,7 @@ class GNNConfig:
     threshold: float = 0.5
     delete: float = 1e-3
     give_up: float = 0.1
+    max_gated: int = 100
     min_poisson: float = 1e-5
     merge_poisson: float = 4.0
     max_poisson: int = 100_000
@@ -107,7 +109,7 @@ def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -
     """Associate the scan, then score, move, drop and start tracks."""
     first = detect_first(density.poisson, scan, models, config.gate)
     log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # (m,) of a measurement that no track explains
-    out = outcomes(density.tracks, scan, models.linearisation, config.gate)
+    out = outcomes(density.tracks, scan, models.linearisation, config.gate, config.max_gated)
     ratio = _log_ratio(out, log_rho)
     taken = nearest(out.pairs.offset, out.pairs.row, out.pairs.col, _gain(out, ratio), len(scan.z))
 

@@ -16,15 +16,18 @@ Sources: Garcia-Fernandez, Williams, Granstrom, Svensson (TAES 2018), section IV
 Williams (TAES 2015), recycling in section V; clusters: Reid (TAC 1979), and Beard, Vo, Vo (TSP 2020).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from tracking.association.components import connected, join, labels, root
-from tracking.association.gibbs import grouped
+from tracking.association.components import connected
 from tracking.compiled import compiled
 from tracking.filters.children import apart, children, likeliest
+from tracking.filters.reduction import empty_output, finish
+from tracking.threads import in_parallel, shares
 
+LEAST = 500  # clusters and measurements for which a thread is worth its start
 TINY = 1e-300  # keeps the logarithm of nothing finite
 
 
@@ -129,7 +132,8 @@ class Limits(NamedTuple):
     min_weight:          those of a smaller normalised weight are dropped.
     min_existence:       local hypotheses below it become "absent".
     max_cluster:         tracks times measurements of a cluster beyond which the tracks are weighed apart, by
-                         belief propagation, and keep their few likeliest local hypotheses each.
+                         belief propagation.
+    keep_apart:          likeliest local hypotheses that a track keeps when it is weighed apart.
     recycle:             tracks whose marginal existence is below it go back to the Poisson density.
     split:               tracks are taken as independent when their joint probabilities differ from the
                          product by at most this in total variation; below 0: one cluster, never split;
@@ -147,6 +151,7 @@ class Limits(NamedTuple):
     gibbs_sweeps: int = 0
     quota: bool = False
     max_cluster: int = 2000
+    keep_apart: int = 3
 
 
 def limits_of(config, **changed) -> Limits:
@@ -177,51 +182,64 @@ class Associated(NamedTuple):
     explained: np.ndarray
 
 
-def associate(mixture: Mixture, options: Options, limits: Limits, rng: np.random.Generator) -> Associated:
-    """All clusters through one scan: join, rank, prune, recycle, split."""
-    out = _associate(mixture, options, limits, options.n_new, rng)
-    return Associated(Mixture(*out[:6]), *out[6:])
+def associate(
+    mixture: Mixture, options: Options, limits: Limits, rng: np.random.Generator, threads: int = 1
+) -> Associated:
+    """All clusters through one scan: join, rank, prune, recycle, split.
+
+    Args:
+        mixture: global hypotheses before the scan.
+        options: what can become of their local hypotheses.
+        limits:  the approximations.
+        rng:     of the Gibbs chain.
+        threads: that share the clusters out among them. The result is the same to the last bit; a Gibbs
+                 chain stays on one.
+    """
+    order, starts = _components(mixture, options, limits, options.n_new)
+    ends = shares(starts, 1 if limits.gibbs_sweeps > 0 else threads, LEAST)
+
+    def part(first, last):
+        return _associate(mixture, options, limits, rng, order, starts, first, last)
+
+    parts = in_parallel(part, list(pairwise(ends)))
+    return _together(parts) if len(parts) > 1 else Associated(Mixture(*parts[0][:6]), *parts[0][6:])
 
 
-class _Output(NamedTuple):
-    """What `_associate` has put together so far: the lists of `Associated`, and scratch."""
+def _together(parts) -> Associated:
+    """What the threads have found, one after another."""
+    columns = list(zip(*parts))
+    track, local, row, entry = (_chained(columns[i]) for i in (0, 1, 2, 4))
+    before = np.cumsum([0] + [offset[-1] for offset in columns[1]])
+    entries = [np.where(e >= 0, e + b, -1) for e, b in zip(columns[5], before)]
+    log_w, option, source, recycled, weight = (np.concatenate(columns[i]) for i in (3, 6, 7, 8, 9))
+    mixture = Mixture(track, local, row, log_w, entry, np.concatenate(entries))
+    return Associated(mixture, option, source, recycled, weight, np.sum(columns[10], axis=0))
 
-    track_offset: list
-    local_offset: list
-    row_offset: list
-    log_w: list
-    entry_offset: list
-    entry: list
-    option: list
-    track: list
-    recycled: list
-    recycled_weight: list
-    local_slot: np.ndarray  # option -> local hypothesis of this component
+
+def _chained(offsets):
+    """Offsets of the rows of several tables put below each other."""
+    before = np.cumsum([0] + [offset[-1] for offset in offsets])
+    return np.concatenate([offsets[0][:1], *(offset[1:] + b for offset, b in zip(offsets, before))])
 
 
 @compiled
-def _associate(mixture, options, limits, m, rng):
-    n_pairs, n_options = len(options.pair_col), len(options.existence)
-    explained = np.zeros(m)
-    none, nothing = [0 for _ in range(0)], [0.0 for _ in range(0)]
-    out = _Output(
-        [0],
-        [0],
-        [0],
-        nothing,
-        [0],
-        none,
-        none.copy(),
-        none.copy(),
-        none.copy(),
-        nothing.copy(),
-        np.full(n_options, -1, np.int64),
-    )
+def _components(mixture, options, limits, m):
+    """Clusters, and after them m measurements, by component of what is gated: members, and starts of each."""
     n_clusters = len(mixture.track_offset) - 1
-    order, starts = connected(_edges(mixture, options.pair_offset), options.pair_col, m)
     if limits.split < 0:
-        order, starts = np.arange(n_clusters + m), np.array([0, n_clusters + m])
-    for g in range(len(starts) - 1):
+        return np.arange(n_clusters + m), np.array([0, n_clusters + m])
+    # Local hypotheses are ordered by track, tracks by cluster.
+    edges = options.pair_offset[mixture.local_offset[mixture.track_offset]]
+    return connected(edges, options.pair_col, m)
+
+
+@compiled
+def _associate(mixture, options, limits, rng, order, starts, first, last):
+    """The components `first` to `last` through a scan."""
+    n_pairs, n_clusters = len(options.pair_col), len(mixture.track_offset) - 1
+    explained = np.zeros(len(order) - n_clusters)
+    out = empty_output(len(options.existence))
+    for g in range(first, last):
         members = order[starts[g] : starts[g + 1]]
         clusters, columns = members[members < n_clusters], members[members >= n_clusters] - n_clusters
         tracks = _tracks(mixture, clusters)
@@ -235,7 +253,7 @@ def _associate(mixture, options, limits, m, rng):
                 o = table[b, i]
                 if 0 <= o < n_pairs:
                     explained[options.pair_col[o]] += w[b]
-        _finish(w, table, np.concatenate((tracks, -1 - columns)), options, limits, out)
+        finish(w, table, np.concatenate((tracks, -1 - columns)), options, limits, out)
     return (
         np.array(out.track_offset),
         np.array(out.local_offset),
@@ -257,30 +275,14 @@ def _apart(mixture, tracks, columns, options, limits, out):
     log_w, owner, option, unassigned = apart(mixture, tracks, columns, options)
     ends = np.searchsorted(owner, np.arange(len(tracks) + 1))
     for i in range(len(tracks)):
-        w, table = likeliest(log_w[ends[i] : ends[i + 1]], option[ends[i] : ends[i + 1]], limits.min_weight)
-        _finish(w, table, tracks[i : i + 1], options, limits, out)
+        w, table = likeliest(log_w[ends[i] : ends[i + 1]], option[ends[i] : ends[i + 1]], limits)
+        finish(w, table, tracks[i : i + 1], options, limits, out)
     first_new = len(options.pair_col) + options.private_cost.size
     for j in range(len(columns)):
         started = np.log(np.maximum(np.array([unassigned[j], 1 - unassigned[j]]), TINY))
-        w, table = likeliest(started, np.array([first_new + columns[j], -1]), limits.min_weight)
-        _finish(w, table, -1 - columns[j : j + 1], options, limits, out)
+        w, table = likeliest(started, np.array([first_new + columns[j], -1]), limits)
+        finish(w, table, -1 - columns[j : j + 1], options, limits, out)
     return 1 - unassigned
-
-
-@compiled
-def _finish(w, table, source, options, limits, out):
-    """Prune, recycle and split the hypotheses of one component, and append what is left to the output."""
-    _drop_unlikely(table, options.existence, limits.min_existence)
-    keep = _survivors(w, table, options.existence, limits.recycle, out.recycled, out.recycled_weight)
-    table, source = np.ascontiguousarray(table[:, keep]), source[keep]
-    w, table = _merged(w, table)
-    group = _independent(w, table, limits.split)
-    for k in range(group.max() + 1 if len(group) > 0 else 0):
-        mine = np.flatnonzero(group == k)
-        part_w, part = (
-            (w, table) if len(mine) == len(group) else _merged(w, np.ascontiguousarray(table[:, mine]))
-        )
-        _emit(part_w, part, source[mine], out)
 
 
 @compiled
@@ -295,12 +297,6 @@ def _tracks(mixture, clusters):
             tracks[i] = t
             i += 1
     return tracks
-
-
-@compiled
-def _edges(mixture, pair_offset):
-    """Offsets of the gated pairs by cluster: local hypotheses are ordered by track, tracks by cluster."""
-    return pair_offset[mixture.local_offset[mixture.track_offset]]
 
 
 @compiled
@@ -336,113 +332,3 @@ def _join(mixture, clusters, limits):
         joined[:, table.shape[1] :] = other_table[right[best]]
         log_w, table = sums[best], joined
     return log_w, table
-
-
-@compiled
-def _drop_unlikely(table, existence, threshold):
-    for r in range(table.shape[0]):
-        for i in range(table.shape[1]):
-            o = table[r, i]
-            if o >= 0 and (existence[o] < threshold or existence[o] == 0.0):
-                table[r, i] = -1
-
-
-@compiled
-def _survivors(w, table, existence, threshold, recycled, recycled_weight):
-    """Columns of tracks worth keeping; the others leave their options and weights in `recycled`."""
-    keep = np.zeros(table.shape[1], np.bool_)
-    for i in range(table.shape[1]):
-        marginal = 0.0
-        alive = False
-        for r in range(len(w)):
-            if table[r, i] >= 0:
-                marginal += w[r] * existence[table[r, i]]
-                alive = True
-        keep[i] = alive and marginal >= threshold
-        if alive and not keep[i]:
-            first = len(recycled)  # one entry an option, however many rows have it
-            for r in range(len(w)):
-                o = table[r, i]
-                if o < 0:
-                    continue
-                k = first
-                while k < len(recycled) and recycled[k] != o:
-                    k += 1
-                if k == len(recycled):
-                    recycled.append(o)
-                    recycled_weight.append(0.0)
-                recycled_weight[k] += w[r] * existence[o]
-    return np.flatnonzero(keep)
-
-
-@compiled
-def _merged(w, table):
-    """Equal rows made one, their weights added; largest first."""
-    first, member = grouped(table)
-    if len(first) < len(w):
-        total = np.zeros(len(first))
-        for r in range(len(w)):
-            total[member[r]] += w[r]
-        order = np.argsort(-total, kind="mergesort")
-        return total[order], table[first[order]]
-    return w, table
-
-
-@compiled
-def _independent(w, table, tolerance):
-    """Group number of each track: tracks in different groups are independent up to `tolerance`."""
-    b, n = table.shape
-    if tolerance < 0 or n < 2:
-        return np.zeros(n, np.int64)
-    if tolerance >= 1:
-        return np.arange(n)
-    value = np.empty((b, n), np.int64)  # entries renumbered 0, 1, ... within each track
-    marginal = np.zeros((b, n))
-    count = np.zeros(n, np.int64)
-    for i in range(n):
-        for r in range(b):
-            v = -1
-            for s in range(r):
-                if table[s, i] == table[r, i]:
-                    v = value[s, i]
-                    break
-            if v < 0:
-                v = count[i]
-                count[i] += 1
-            value[r, i] = v
-            marginal[v, i] += w[r]
-    parent = np.arange(n)
-    for i in range(n):
-        for k in range(i + 1, n):
-            if count[i] == 1 or count[k] == 1 or root(parent, i) == root(parent, k):
-                continue
-            joint = np.zeros((count[i], count[k]))
-            for r in range(b):
-                joint[value[r, i], value[r, k]] += w[r]
-            distance = 0.0
-            for x in range(count[i]):
-                for y in range(count[k]):
-                    distance += 0.5 * abs(joint[x, y] - marginal[x, i] * marginal[y, k])
-            if distance > tolerance:
-                join(parent, i, k)
-    return labels(parent)[0]
-
-
-@compiled
-def _emit(w, table, source, out):
-    """Append one cluster; options become local hypotheses, numbered in order of first use."""
-    for i in range(table.shape[1]):
-        for r in range(len(w)):
-            o = table[r, i]
-            if o >= 0 and out.local_slot[o] < 0:
-                out.local_slot[o] = len(out.option)
-                out.option.append(o)
-        out.local_offset.append(len(out.option))
-        out.track.append(source[i])
-    for r in range(len(w)):
-        out.log_w.append(np.log(w[r]))
-        for i in range(table.shape[1]):
-            out.entry.append(out.local_slot[table[r, i]] if table[r, i] >= 0 else -1)
-    out.track_offset.append(len(out.track))
-    out.row_offset.append(len(out.log_w))
-    out.entry_offset.append(len(out.entry))

@@ -31,6 +31,7 @@ class LMBConfig:
     max_hypotheses, max_gap, max_cluster: of "exhaustive": joint associations of a group, log weight below
                     the best from which they are left out, and labels times measurements of a group beyond
                     which it is belief propagation after all.
+    max_gated:      measurements in a gate that are considered, the nearest.
     min_existence:  tracks of less existence probability are dropped.
     min_weight, merge, max_components: of the Gaussian mixture of a track: weight below which a component is
                     dropped, squared Mahalanobis distance below which two are merged, and how many are kept.
@@ -45,6 +46,7 @@ class LMBConfig:
     max_hypotheses: int = 1000
     max_gap: float = 20.0
     max_cluster: int = 2000
+    max_gated: int = 100
     min_existence: float = 1e-3
     min_weight: float = 1e-5
     merge: float = 4.0

@@ -16,10 +16,6 @@ from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import Innovation, Linearisation, log_normal
 from tracking.kalman import correct
 
-# Measurements that a track is weighed against. No gate that tells objects apart holds as many; where clutter
-# is so dense that one does, this keeps memory and time in proportion to the number of tracks.
-MAX_GATED = 100
-
 
 @dataclass(frozen=True)
 class Locals:
@@ -88,11 +84,20 @@ class Outcomes(NamedTuple):
         return corrected(self.local.m, self.innovation.gain, self.pairs, e), self.innovation.P_post[i]
 
 
-def outcomes(local: Locals, scan: Scan, linearisation: Linearisation, threshold: float) -> Outcomes:
-    """Gate a scan against local hypotheses; `threshold` is a squared Mahalanobis distance."""
+def outcomes(
+    local: Locals, scan: Scan, linearisation: Linearisation, threshold: float, max_gated: int
+) -> Outcomes:
+    """Gate a scan against local hypotheses.
+
+    Args:
+        threshold: squared Mahalanobis distance of the gate.
+        max_gated: measurements in a gate that are considered, the nearest. No gate that tells objects apart
+                   holds a hundred; where clutter is so dense that one does, this keeps memory and time in
+                   proportion to the number of tracks.
+    """
     sensor = scan.sensor
     innovation = linearisation.innovate(local.m, local.P, sensor)
-    pairs = gate(innovation, scan.z, threshold, sensor.angles, MAX_GATED)
+    pairs = gate(innovation, scan.z, threshold, sensor.angles, max_gated)
     p = sensor.detection(local.m)
     p_detect = p * local.visible
     visible = local.visible * (1 - p) / (1 - p_detect)

@@ -43,6 +43,7 @@ class GMPHDConfig:
     merge:          squared Mahalanobis distance below which components are merged ("U"); 0: never.
     max_components: components kept ("J_max"), or `per_object` times the expected number of objects if that
                     is more.
+    max_gated:      measurements in a gate that are considered, the nearest.
     threshold:      weight above which components are reported.
     """
 
@@ -51,6 +52,7 @@ class GMPHDConfig:
     merge: float = 4.0
     max_components: int = 100
     per_object: float = 10.0
+    max_gated: int = 100
     threshold: float = 0.5
 
     def __post_init__(self):
@@ -145,7 +147,7 @@ def births(density: GMPHDDensity, models: Models, time: float, dt: float) -> Poi
 
 def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfig) -> GMPHDDensity:
     """Bayes' rule for one scan (Proposition 2), reduction, and labels."""
-    found = detections(density, scan, models, config.gate)
+    found = detections(density, scan, models, config)
     after = posterior(density, found, 1 / (1 + found.total), 1.0)
     merged = merge(after, config)
     w = merged.parts.r
@@ -181,14 +183,14 @@ class Detections(NamedTuple):
         return self.total / (1 + self.total)
 
 
-def detections(density: GMPHDDensity, scan: Scan, models: Models, threshold: float) -> Detections:
-    """Gate a scan against an intensity; `threshold` is a squared Mahalanobis distance."""
-    out = outcomes(density.parts, scan, models.linearisation, threshold)
+def detections(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfig) -> Detections:
+    """Gate a scan against an intensity."""
+    out = outcomes(density.parts, scan, models.linearisation, config.gate, config.max_gated)
     row, col, log_clutter = out.pairs.row, out.pairs.col, np.log(scan.clutter)
     with np.errstate(divide="ignore"):
         log_ratio = np.log(density.parts.r * out.p_detect)[row] + out.log_likelihood - log_clutter[col]
     ratio = np.exp(np.minimum(log_ratio, MAX_LOG_RATIO))
-    first = detect_first(density.rest, scan, models, threshold)
+    first = detect_first(density.rest, scan, models, config.gate)
     first_ratio = np.exp(np.minimum(first.log_e - log_clutter, MAX_LOG_RATIO))
     total = first_ratio + np.bincount(col, ratio, minlength=len(scan.z))
     rest = missed(density.rest, scan.sensor, models)

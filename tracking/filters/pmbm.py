@@ -45,7 +45,9 @@ class PMBMConfig:
     gibbs_sweeps:   0: rank associations by Murty's algorithm; else by that many sweeps of a Gibbs chain.
     quota:          rank the children of each hypothesis apart, as the 2018 paper does, not all together.
     max_cluster:    tracks times measurements of a cluster beyond which the tracks are weighed apart, by
-                    belief propagation, and keep their three likeliest hypotheses each.
+                    belief propagation, and keep their `keep_apart` likeliest hypotheses each.
+    max_gated:      measurements in a gate that are considered, the nearest.
+    threads:        that share the clusters of a scan out among them; the result does not depend on it.
     estimator:      "best", "map", "cardinality", "marginal" or "gospa", see `tracking.filters.estimate`.
     threshold:      existence probability from which an object is reported ("marginal", "best").
     gospa_c, gospa_p, gospa_dims: cut-off (m), order and number of position coordinates of the metric that
@@ -64,6 +66,9 @@ class PMBMConfig:
     gibbs_sweeps: int = 0
     quota: bool = False
     max_cluster: int = 2000
+    keep_apart: int = 3
+    max_gated: int = 100
+    threads: int = 1
     estimator: str = "best"
     threshold: float = 0.5
     gospa_c: float = 10.0
@@ -133,7 +138,7 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
     r_new = np.exp(first.log_e - log_rho)
 
     # Each local hypothesis may be missed (eq. 24-25), or detected by a measurement in its gate (eq. 26-29).
-    out = outcomes(density.local, scan, models.linearisation, config.gate)
+    out = outcomes(density.local, scan, models.linearisation, config.gate, config.max_gated)
     pairs, p_detect, r = out.pairs, out.p_detect, density.local.r
     log_detected = np.log(r * p_detect + TINY)[pairs.row] + out.log_likelihood
     log_missed = np.log1p(-r * p_detect)
@@ -147,7 +152,7 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
         -log_missed[:, None],
         np.concatenate((np.ones(len(pairs.col)), r_missed, r_new)),
     )
-    new = associate(density.mixture, options, config.limits, rng)
+    new = associate(density.mixture, options, config.limits, rng, config.threads)
 
     # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
     recycled = after(out, new.recycled, options.existence, 1, first.mean, first.cov)

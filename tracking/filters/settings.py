@@ -10,6 +10,9 @@ NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge", "max_gap")
 COUNT = {  # with the least that is accepted
     "max_hypotheses": 1,
     "max_cluster": 1,
+    "keep_apart": 1,
+    "max_gated": 1,
+    "threads": 1,
     "max_components": 1,
     "max_objects": 1,
     "gospa_dims": 1,

@@ -1,0 +1,33 @@
+"""Compiled loops on several threads of one process; the interpreter's lock is not held meanwhile."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+
+def in_parallel(function: Callable[..., Any], pieces: Sequence[tuple]) -> list[Any]:
+    """function(*piece) of every piece, in order: the first on this thread, each other on one of its own."""
+    others = [_pool(len(pieces) - 1).submit(function, *piece) for piece in pieces[1:]]
+    return [function(*pieces[0]), *(other.result() for other in others)]
+
+
+def shares(starts: np.ndarray, threads: int, least: int) -> np.ndarray:
+    """Ends of consecutive groups, some for each thread, so that all get about as many members.
+
+    Args:
+        starts:  (g + 1,) offsets of the members of g groups.
+        threads: their number at most.
+        least:   members below which no further thread is used.
+    """
+    used = max(min(threads, int(starts[-1]) // least), 1)
+    ends = np.searchsorted(starts, np.linspace(0, starts[-1], used + 1)[1:-1])
+    return np.concatenate(([0], ends, [len(starts) - 1]))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, started once."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="clusters")
