@@ -1,0 +1,1 @@
+"""Programs that train the shipped models, one a module."""

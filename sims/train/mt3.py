@@ -1,0 +1,204 @@
+"""Train MT3: `python -m sims.train.mt3 --help`.
+
+Progress goes to standard error, the result to standard output. A run is saved every minute and when it is
+interrupted; the same command goes on where it was. Exit status: 0 done or out of time, 1 failed, 2 bad input,
+130 interrupted.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sims.arguments import Parser, a_scenario, natural, output
+from sims.scenarios import Scenario
+from sims.train.score import Metric, calibration, choose, errors, found_in
+from sims.windows import WindowSimulator
+from tracking.mt3.geometry import Sight
+from tracking.mt3.losses import Weights, trajectory_loss
+from tracking.mt3.model import Task, as_arrays
+from tracking.mt3.trainer import TrainConfig, Trainer, model_of
+from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+
+PROGRAM = "python -m sims.train.mt3"
+TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: windows of each are apart
+SHOWN_EVERY, SAVED_EVERY = 20.0, 60.0  # s
+N_VALIDATE, N_FINAL = 256, 1000
+MISSED = 0.002  # share of live objects that may have no detection in the last scans
+ALL = 100_000  # more tokens than any window has
+PARTS = ("bias", "straight", "moments", "cascade")
+SIZES = {
+    "S": TrajectoryConfig(),
+    "M": TrajectoryConfig(
+        width=192, heads=8, hidden=768, first_dim=16, keep=(100_000, 384, 256, 256, 256, 256, 256)
+    ),
+}
+
+
+def task_of(scenario: Scenario) -> Task:
+    """What a network for a scenario is trained for."""
+    world = WindowSimulator(scenario)
+    process = world.process
+    clutter, sensor = process.clutter, process.sensor
+    if world.polar:
+        noise = sensor.std if sensor.std is not None else (0.075, 0.1, 0.977866)
+        reference = None if sensor.std is not None else 5.80128
+        sight = Sight("radar", clutter.lower, clutter.upper, tuple(map(float, noise)), reference)
+    else:
+        std = float(np.sqrt(np.asarray(sensor.noise(np.zeros((1, 4)))).reshape(2, 2)[0, 0]))
+        sight = Sight("position", clutter.lower, clutter.upper, (max(std, 0.01),) * 2)
+    velocity = process.initial.rest_std if hasattr(process.initial, "rest_std") else np.sqrt(process.initial.cov[0, 2, 2])
+    return Task(
+        name=scenario.name,
+        sight=sight,
+        scans=world.scans,
+        dt=world.dt,
+        dims=scenario.metric_dims,
+        clutter=float(clutter.mean),
+        p_detect=world.p_detect,
+        speed=float(np.max(velocity)),
+    )
+
+
+def sized(size: str, task: Task, without: Sequence[str] = (), refine: Sequence[int] = ()) -> TrajectoryConfig:
+    """The size for a task: how many scans back the last detection of an object may lie.
+
+    Args:
+        size:    of SIZES.
+        task:    what is trained for.
+        without: parts left out, for an ablation: of PARTS.
+        refine:  tokens of each layer after the cascade.
+    """
+    missed = max(1 - task.p_detect, 1e-3)
+    last = int(np.clip(np.ceil(np.log(MISSED) / np.log(missed)), 2, task.scans))
+    config = replace(SIZES[size], last_scans=last, refine=tuple(refine))
+    if "cascade" in without:
+        config = replace(config, keep=(ALL,) * len(config.keep))
+    return replace(config, **{part: False for part in without if part != "cascade"})
+
+
+def loss_of(task: Task):
+    """The loss of a trajectory network on windows of a task."""
+
+    def loss(network, windows):
+        answers, stages = network(windows)
+        return trajectory_loss(answers, stages, windows, network.layout(windows), task.dims, Weights())
+
+    return loss
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    scenario, device = args.scenario, torch.device(args.device)
+    task = task_of(scenario)
+    world = WindowSimulator(scenario, args.seed + TRAIN, device)
+    torch.manual_seed(args.seed)
+    config = sized(args.size, task, args.without, args.refine)
+    make = partial(TrajectoryNetwork, task.sight, task.scans, task.dt, config)
+    settings = TrainConfig(
+        minutes=args.minutes, steps=args.steps or 0, batch=args.batch, rate=args.rate, seed=args.seed
+    )
+    trainer = Trainer(make().to(device), task, loss_of(task), world.draw, world.generator, settings)
+    if args.resume and args.resume.exists():
+        trainer.restore(args.resume)
+    metric = Metric(scenario.gospa_c, scenario.gospa_p, scenario.metric_dims)
+    held_out = WindowSimulator(scenario, args.seed + VALIDATE, device).draw(N_VALIDATE)
+    spare = make().to(device)
+    start = saved = checked = time.monotonic()
+    checks = 0
+    try:
+        while not trainer.done and time.monotonic() - start < 60 * (args.slot or np.inf):
+            left = 60 * args.slot - (time.monotonic() - start) if args.slot else np.inf
+            progress = trainer.run(min(SHOWN_EVERY, left))
+            line = " ".join(f"{k} {v:.3f}" for k, v in progress.parts.items())
+            now = time.monotonic()
+            score = ""
+            if now - checked > args.check * 60 or trainer.done:
+                model = model_of(trainer, spare, threshold=0.6, radius=1.0)
+                value = errors(found_in(model, held_out), as_arrays(held_out), metric, 0.6)[:, 0].mean()
+                score, checked, checks = f" | held out {value:.3f}", time.monotonic(), checks + 1
+            rate = progress.windows / max(progress.seconds, 1e-9)
+            print(
+                f"{100 * trainer.share:5.1f} % step {progress.step} {rate:.1f} win/s {line}{score}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if args.resume and now - saved > SAVED_EVERY:
+                trainer.save(args.resume)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        if args.resume:
+            trainer.save(args.resume)
+        print(f"{PROGRAM}: interrupted at step {trainer.progress.step}", file=sys.stderr)
+        return 130
+    if args.resume:
+        trainer.save(args.resume)
+    _finish(args, trainer, spare, scenario, metric)
+    return 0
+
+
+def _finish(args, trainer, spare, scenario, metric):
+    """Choose threshold and radius on one set of windows, score on another, write the weights."""
+    n = args.score
+    choice = WindowSimulator(scenario, args.seed + VALIDATE + 1, args.device).draw(n)
+    test = WindowSimulator(scenario, args.seed + TEST, args.device).draw(n)
+    model, _ = choose(model_of(trainer, spare), choice, metric)
+    found, truth = found_in(model, test), as_arrays(test)
+    e = errors(found, truth, metric, model.reading.threshold)
+    progress = trainer.progress
+    result = {
+        "scenario": scenario.name,
+        "size": args.size,
+        "steps": progress.step,
+        "windows": progress.windows,
+        "minutes": progress.seconds / 60,
+        "windows_per_s": progress.windows / max(progress.seconds, 1e-9),
+        "device": str(args.device),
+        "seed": args.seed,
+        "date": date.today().isoformat(),
+        "threshold": model.reading.threshold,
+        "radius": model.reading.radius,
+        "tested_on": n,
+        **dict(zip(("gospa", "localisation", "missed", "false"), e.mean(0).tolist())),
+        "gospa_se": float(e[:, 0].std() / np.sqrt(len(e))),
+        "mean_objects": float(np.mean([len(x) for x in truth])),
+        "calibration": calibration(found, truth),
+    }
+    if args.out:
+        model.save(args.out, **{k: v for k, v in result.items() if k != "calibration"})
+    print(json.dumps(result, indent=1))
+
+
+def parse(argv: Sequence[str] | None = None):
+    """The arguments, checked."""
+    parser = Parser(PROGRAM, "Train MT3 on windows that are drawn as they are needed.")
+    add = parser.add_argument
+    add("--scenario", type=a_scenario, required=True, metavar="NAME")
+    add("--size", choices=sorted(SIZES), default="S")
+    add("--without", nargs="+", choices=PARTS, default=(), help="parts of the network left out")
+    add("--refine", type=natural, nargs="+", default=(), metavar="N", help="tokens of layers after the cascade")
+    add("--minutes", type=float, default=30.0, help="of training, all calls together; default: 30")
+    add("--steps", type=natural, help="gradient steps instead of minutes")
+    add("--slot", type=float, help="minutes of this call; the run goes on with the next")
+    add("--batch", type=natural, default=8)
+    add("--rate", type=float, default=1e-3, help="learning rate")
+    add("--seed", type=natural, default=0)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--threads", type=natural, default=1)
+    add("--check", type=float, default=2.0, help="minutes between scores on held-out windows")
+    add("--score", type=natural, default=N_FINAL, help="windows of the final score")
+    add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
+    add("--out", type=output, metavar="FILE.safetensors", help="weights")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Scores of MT3 models on windows: GOSPA, calibration, and the choice of threshold and radius."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tracking.metrics import gospa
+from tracking.mt3.model import Model, as_arrays
+from tracking.mt3.objects import Objects
+from tracking.mt3.windows import Windows
+
+THRESHOLDS = np.arange(0.2, 0.91, 0.05)
+RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5)}  # m, by entries of the state that are compared
+HIT = 2.0  # m, within which an object counts as the one that was meant
+
+
+class Metric(NamedTuple):
+    """GOSPA with alpha = 2: cut-off c, order p, entries of the state that are compared."""
+
+    c: float
+    p: float
+    dims: int
+
+
+def errors(found: list[Objects], truth: list[np.ndarray], metric: Metric, threshold: float) -> np.ndarray:
+    """GOSPA and its localisation, missed and false parts (b, 4)."""
+    rows = []
+    for objects, x in zip(found, truth, strict=True):
+        y = objects.above(threshold).mean
+        g = gospa(x[:, : metric.dims], y[:, : metric.dims], c=metric.c, p=metric.p)
+        rows.append((g.total, g.localisation, g.missed, g.false))
+    return np.array(rows)
+
+
+def found_in(model: Model, windows: Windows, batch: int = 16) -> list[Objects]:
+    """Objects of many windows, in batches of about equal length."""
+    order = windows.real.sum(1).argsort()
+    found: list[Objects] = [None] * len(windows)  # type: ignore[list-item]
+    for k in range(0, len(windows), batch):
+        rows = order[k : k + batch]
+        for row, objects in zip(rows.tolist(), model.objects(windows.take(rows).trimmed(8))):
+            found[row] = objects
+    return found
+
+
+def choose(model: Model, windows: Windows, metric: Metric) -> tuple[Model, float]:
+    """The model with the threshold and radius of least mean GOSPA, and that GOSPA."""
+    truth, best = as_arrays(windows), (np.inf, 0.5, 1.0)
+    for radius in RADII[metric.dims]:
+        found = found_in(model.with_reading(radius=radius), windows)
+        for threshold in THRESHOLDS:
+            value = errors(found, truth, metric, threshold)[:, 0].mean()
+            best = min(best, (float(value), float(threshold), radius))
+    return model.with_reading(threshold=best[1], radius=best[2]), best[0]
+
+
+def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:
+    """Expected calibration error of the existence probabilities.
+
+    An object is true when it is assigned to a true one within HIT m; the assignment favours the likelier one.
+    """
+    p, hit = [], []
+    for objects, x in zip(found, truth, strict=True):
+        free = np.ones(len(x), bool)
+        for k in np.argsort(-objects.existence):
+            far = np.hypot(*(x[:, :2] - objects.mean[k, :2]).T) if len(x) else np.zeros(0)
+            far = np.where(free, far, np.inf)
+            true = len(x) > 0 and far.min() < HIT
+            if true:
+                free[far.argmin()] = False
+            p.append(objects.existence[k])
+            hit.append(true)
+    p, hit = np.array(p), np.array(hit, float)
+    bin_ = np.minimum((p * bins).astype(int), bins - 1)
+    table = [
+        (int((bin_ == k).sum()), float(p[bin_ == k].mean()), float(hit[bin_ == k].mean()))
+        for k in range(bins)
+        if (bin_ == k).any()
+    ]
+    ece = sum(n * abs(mean - rate) for n, mean, rate in table) / max(len(p), 1)
+    return {"ece": float(ece), "expected": float(p.sum() / len(found)), "bins": table}

@@ -1,0 +1,152 @@
+"""A trained network together with what it was trained for; saved as safetensors, never unpickled."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+from tracking.formats.files import atomic_write
+from tracking.mt3.geometry import Sight
+from tracking.mt3.objects import Objects, merged
+from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+from tracking.mt3.windows import Windows
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a network was trained for.
+
+    name:   of the scenario.
+    sight:  of the sensor.
+    scans:  of a window.
+    dt:     s between them.
+    dims:   entries of the state that the metric compares.
+    clutter, p_detect, speed: expected clutter points a scan, detection probability, and standard deviation of a
+            velocity component, m/s: outside these the network has not been trained.
+    """
+
+    name: str
+    sight: Sight
+    scans: int
+    dt: float
+    dims: int
+    clutter: float
+    p_detect: float
+    speed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How answers become reported objects.
+
+    threshold: existence probability from which an object is reported.
+    radius:    m, within which answers are of one object.
+    """
+
+    threshold: float = 0.5
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and all that is needed to use it."""
+
+    network: nn.Module
+    task: Task
+    reading: Reading = Reading()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def objects(self, windows: Windows) -> list[Objects]:
+        """Objects at the last scan of each window, all of them, whatever their existence probability."""
+        was = self.network.training
+        self.network.eval()
+        try:
+            answer = self.network(windows)[0][-1]
+        finally:
+            self.network.train(was)
+        p, mean, std = answer.logit.sigmoid(), answer.mean, answer.log_std.exp()
+        found = []
+        arrays = (a.double().cpu().numpy() for a in (p, mean, std))
+        order, mask = answer.order.cpu().numpy(), answer.mask.cpu().numpy()
+        for *window, tokens, real in zip(*arrays, order, mask):
+            objects = merged(*(a[real] for a in window), self.reading.radius)
+            found.append(objects._replace(token=tokens[real][objects.token]))
+        return found
+
+    def save(self, path: str | Path, **about: Any) -> None:
+        """Write weights and description to one file; `about` is kept beside them, for a card."""
+        document = {
+            "network": type(self.network).__name__,
+            "config": asdict(self.network.config),
+            "task": asdict(self.task),
+            "reading": asdict(self.reading),
+            "about": about,
+        }
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        with atomic_write(path, binary=True) as file:
+            file.write(save(tensors, metadata={"mt3": json.dumps(document)}))
+
+    def with_reading(self, **changed) -> "Model":
+        """The same with another threshold or radius."""
+        return replace(self, reading=replace(self.reading, **changed))
+
+
+NETWORKS = {"TrajectoryNetwork": (TrajectoryNetwork, TrajectoryConfig)}
+
+
+def load(name: str | Path, device="cpu") -> Model:
+    """Load shipped weights by name, or a file.
+
+    Args:
+        name:   of shipped weights (`shipped()` lists them), or the path of a safetensors file.
+        device: where to put the network.
+    Raises:
+        ValueError: no such weights, or a file of something else.
+    """
+    path = Path(name)
+    if not path.suffix:
+        path = SHIPPED / f"{name}.safetensors"
+        if not path.exists():
+            raise ValueError(f"no weights named {str(name)!r} are shipped, choose of: {', '.join(shipped())}")
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            document = json.loads((file.metadata() or {}).get("mt3", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the library, for anything that is not such a file
+        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    try:
+        kind, config = NETWORKS[document["network"]]
+        sight = {k: tuple(v) if isinstance(v, list) else v for k, v in document["task"].pop("sight").items()}
+        task = Task(**document["task"], sight=Sight(**sight))
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in document["config"].items()}
+        network = kind(task.sight, task.scans, task.dt, config(**settings))
+        network.load_state_dict(tensors)
+        reading = Reading(**document["reading"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold weights of MT3 of this version: {error}") from None
+    return Model(network.to(device).eval(), task, reading)
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with the toolkit."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def as_arrays(windows: Windows) -> list[np.ndarray]:
+    """True states (k, d) of the objects alive at the end of each window."""
+    pairs = zip(windows.target.cpu().numpy().astype(float), windows.alive.cpu().numpy())
+    return [target[alive] for target, alive in pairs]

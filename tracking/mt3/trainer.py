@@ -1,0 +1,208 @@
+"""Training of MT3 networks: any source of windows, any device, resumable to the step."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tracking.formats.files import atomic_write
+from tracking.mt3.model import Model, Task
+from tracking.mt3.windows import Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    minutes:   of training, all calls together; the schedule is spread over them.
+    steps:     gradient steps instead, for runs that must not depend on the speed of the machine; 0: minutes.
+    batch:     windows a step.
+    rate:      learning rate after `warm_up` steps; a cosine takes it to `final` times that.
+    decay, clip: weight decay of AdamW, and the largest norm of a gradient.
+    average:   of the weights over steps: exponential, with this factor.
+    pool:      windows drawn at once, and batched by length, so that little is padding.
+    bfloat16:  linear layers in bfloat16; attention and loss stay in single precision.
+    seed:      of the initial weights; the windows have their own.
+    """
+
+    minutes: float = 30.0
+    steps: int = 0
+    batch: int = 8
+    rate: float = 1e-3
+    warm_up: int = 50
+    final: float = 0.02
+    decay: float = 1e-4
+    clip: float = 1.0
+    average: float = 0.997
+    pool: int = 256
+    bfloat16: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Progress:
+    """How far a run is: gradient steps, windows, seconds of training, and means of the loss since last asked."""
+
+    step: int = 0
+    windows: int = 0
+    seconds: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+class Trainer:
+    """A training run.
+
+    Args:
+        network: to train, on its device.
+        task:    what it is trained for.
+        loss:    (network, windows) -> parts of the loss.
+        draw:    number of windows -> windows.
+        generator: of the windows, saved and restored with the run.
+        config:  settings.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        loss: Callable[[nn.Module, Windows], dict[str, torch.Tensor]],
+        draw: Callable[[int], Windows],
+        generator: torch.Generator,
+        config: TrainConfig,
+    ):
+        self.network, self.task, self.loss, self.draw = network, task, loss, draw
+        self.generator, self.config = generator, config
+        self.device = next(network.parameters()).device
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        plain = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+        self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.progress = Progress()
+        self.sums: dict[str, torch.Tensor] = {}
+        self.since = 0
+        self.batches: Iterator[Windows] = iter(())
+
+    @property
+    def share(self) -> float:
+        """Of the run that is done, 0 to 1."""
+        if self.config.steps:
+            return min(self.progress.step / self.config.steps, 1.0)
+        return min(self.progress.seconds / (60 * self.config.minutes), 1.0)
+
+    @property
+    def done(self) -> bool:
+        return self.share >= 1.0
+
+    def run(self, seconds: float) -> Progress:
+        """Train for so many seconds, or to the end of the run."""
+        self.network.train()
+        start = time.monotonic()
+        while not self.done and time.monotonic() - start < seconds:
+            before = time.monotonic()
+            self._step()
+            self.progress.seconds += time.monotonic() - before
+        means = {k: float(v) / max(self.since, 1) for k, v in self.sums.items()}
+        self.sums, self.since, self.progress.parts = {}, 0, means
+        return self.progress
+
+    def _step(self):
+        windows = next(self.batches, None)
+        if windows is None:
+            self.batches = self._pooled()
+            windows = next(self.batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        with self._precision():
+            parts = self.loss(self.network, windows)
+        total = sum(parts.values())
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.progress.step += 1
+        self.progress.windows += len(windows)
+        self._average()
+        for name, value in {"loss": total, **parts}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+        self.since += 1
+
+    def _pooled(self) -> Iterator[Windows]:
+        """Batches of windows of about equal length, in random order."""
+        batch = self.config.batch
+        pool = self.draw(max(self.config.pool // batch, 1) * batch)
+        pool = pool.take(pool.real.sum(1).argsort())
+        for k in torch.randperm(len(pool) // batch, generator=self._cpu_generator()).tolist():
+            yield pool.take(slice(k * batch, (k + 1) * batch)).trimmed(8)
+
+    def _cpu_generator(self):
+        return torch.Generator().manual_seed(self.config.seed + self.progress.step)
+
+    def _rate(self) -> float:
+        config = self.config
+        warm = min((self.progress.step + 1) / max(config.warm_up, 1), 1.0)
+        falling = config.final + (1 - config.final) * 0.5 * (1 + np.cos(np.pi * self.share))
+        return config.rate * warm * falling
+
+    def _precision(self):
+        if not self.config.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @torch.no_grad()
+    def _average(self):
+        step = self.progress.step
+        factor = min(self.config.average, (1 + step) / (10 + step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - factor)
+            else:
+                self.average[name].copy_(value)
+
+    def averaged(self, network: nn.Module) -> nn.Module:
+        """Put the averaged weights into a network of the same kind."""
+        network.load_state_dict(self.average)
+        return network.eval()
+
+    def save(self, path: str | Path) -> None:
+        """Write all that is needed to go on, atomically."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "progress": asdict(self.progress),
+            "config": asdict(self.config),
+            "task": self.task.name,
+        }
+        with atomic_write(path, binary=True) as file:
+            torch.save(state, file)
+
+    def restore(self, path: str | Path) -> None:
+        """Go on where a saved run was.
+
+        Raises:
+            ValueError: the file is of another task or network.
+        """
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            if state["task"] != self.task.name:
+                raise ValueError(f"{path} is a run on {state['task']}, not on {self.task.name}")
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average = state["average"]
+            self.generator.set_state(state["generator"].cpu())
+            self.progress = Progress(**state["progress"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path} does not fit this network: {error}") from None
+
+
+def model_of(trainer: Trainer, network: nn.Module, **reading) -> Model:
+    """The averaged network as a model."""
+    return Model(trainer.averaged(network), trainer.task).with_reading(**reading)

@@ -1,0 +1,55 @@
+"""Windows: the measurements of the last scans, what MT3 sees at once, in batches of one shape."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Windows(NamedTuple):
+    """A batch of windows; tokens are measurements, the latest scan first, padding last.
+
+    z:      (b, n, d_z) measurements.
+    age:    (b, n) int64 scans before the last one of the window, 0: of the last.
+    real:   (b, n) bool, False for padding.
+
+    Known of simulated windows alone, and only by the training and the scores:
+    origin: (b, n) int64 row of `target` that caused the measurement, -1: clutter.
+    state:  (b, n, d) state of that object at the time of the measurement, 0 for clutter.
+    target: (b, k, d) states of the objects at the last scan.
+    alive:  (b, k) bool, which of them exist then.
+    """
+
+    z: Tensor
+    age: Tensor
+    real: Tensor
+    origin: Tensor
+    state: Tensor
+    target: Tensor
+    alive: Tensor
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def take(self, rows) -> "Windows":
+        """Some of the windows."""
+        return Windows(*(a[rows] for a in self))
+
+    def trimmed(self, multiple: int = 1) -> "Windows":
+        """Without the padding that no window needs, to a multiple of some number of tokens."""
+        n = int(self.real.sum(1).max()) if len(self) else 0
+        n = min(-(-n // multiple) * multiple, self.z.shape[1])
+        return self.tokens(slice(0, n))
+
+    def tokens(self, which) -> "Windows":
+        """Some of the tokens of every window, a slice or an order (n,)."""
+        return Windows(*(a[:, which] for a in self[:5]), *self[5:])
+
+    def blank(self) -> "Windows":
+        """The same without what is known of simulated windows alone."""
+        return self._replace(
+            origin=torch.full_like(self.origin, -1),
+            state=torch.zeros_like(self.state),
+            target=torch.zeros_like(self.target),
+            alive=torch.zeros_like(self.alive),
+        )
