@@ -54,8 +54,25 @@ FILTERS: dict[str, type[Tracker]] = {
     "cphd": CPHD,
     "gnn": GNN,
 }
+
+
+def mt3_for(scenario: Scenario, **settings):
+    """MT3 with the weights that were trained for a scenario; `settings` are fields of its configuration."""
+    try:
+        import torch
+
+        from tracking.mt3 import MT3, MT3Config, shipped
+    except ImportError:
+        raise ValueError("mt3 needs the extra `learn`: pip install -c constraints.txt '.[learn]'") from None
+    if scenario.name not in shipped():
+        raise ValueError(f"mt3 has no weights for {scenario.name}, choose of: {', '.join(shipped())}")
+    torch.set_num_threads(1)  # as all trackers here
+    return MT3(scenario.name, MT3Config(**settings))
+
+
 # name -> a function of a scenario and settings that gives a tracker, ready for its first scan
 TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for name, kind in FILTERS.items()}
+TRACKERS["mt3"] = mt3_for
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")
 MIXTURES = ("pmbm", "glmb", "lmb", "pmb")  # have a choice of estimators
 
@@ -147,6 +164,8 @@ def with_threshold(name: str, settings: dict[str, Any], threshold: float) -> dic
 
 def expected_number(tracker) -> float | None:
     """Expected number of objects, detected or not, after the last scan; None if the tracker cannot tell."""
+    if hasattr(tracker, "expected_number"):
+        return tracker.expected_number
     density = getattr(tracker, "density", None)
     if isinstance(density, CPHDDensity):
         return float(density.cardinality @ np.arange(len(density.cardinality)))

@@ -12,6 +12,8 @@ COUNT = {  # with the least that is accepted
     "max_cluster": 1,
     "keep_apart": 1,
     "max_gated": 1,
+    "max_tokens": 1,
+    "memory": 0,
     "threads": 1,
     "max_components": 1,
     "max_objects": 1,
@@ -30,6 +32,8 @@ def check_settings(config, **choices) -> None:
     """
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
+        if value is None and field.default is None:  # left open
+            continue
         if name in choices:
             if value not in choices[name]:
                 raise ValueError(f"{name} must be one of {sorted(choices[name])}, got {value!r}")

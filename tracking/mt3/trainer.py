@@ -26,6 +26,7 @@ class TrainConfig:
     rate:      learning rate after `warm_up` steps; a cosine takes it to `final` times that.
     decay, clip: weight decay of AdamW, and the largest norm of a gradient.
     average:   of the weights over steps: exponential, with this factor.
+    short:     share of the windows that are cut to fewer scans, as at the start of a stream.
     pool:      windows drawn at once, and batched by length, so that little is padding.
     bfloat16:  linear layers in bfloat16; attention and loss stay in single precision.
     seed:      of the initial weights; the windows have their own.
@@ -40,6 +41,7 @@ class TrainConfig:
     decay: float = 1e-4
     clip: float = 1.0
     average: float = 0.997
+    short: float = 0.1
     pool: int = 256
     bfloat16: bool = True
     seed: int = 0
@@ -137,6 +139,7 @@ class Trainer:
         """Batches of windows of about equal length, in random order."""
         batch = self.config.batch
         pool = self.draw(max(self.config.pool // batch, 1) * batch)
+        pool = pool.shortened(self.task.scans, self.config.short, self.generator)
         pool = pool.take(pool.real.sum(1).argsort())
         for k in torch.randperm(len(pool) // batch, generator=self._cpu_generator()).tolist():
             yield pool.take(slice(k * batch, (k + 1) * batch)).trimmed(8)

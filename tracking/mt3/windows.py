@@ -45,6 +45,21 @@ class Windows(NamedTuple):
         """Some of the tokens of every window, a slice or an order (n,)."""
         return Windows(*(a[:, which] for a in self[:5]), *self[5:])
 
+    def shortened(self, scans: int, share: float, generator: torch.Generator) -> "Windows":
+        """A share of the windows with only their last scans, 1 to `scans` - 1 of them: a stream that began there."""
+        b = len(self)
+        draw = torch.rand(2, b, generator=generator, device=generator.device).to(self.z.device)
+        oldest = torch.where(draw[0] < share, (draw[1] * (scans - 1)).long(), scans)
+        real = self.real & (self.age <= oldest[:, None])
+        keep = real[..., None]
+        return self._replace(
+            z=self.z * keep,
+            age=torch.where(real, self.age, 0),
+            real=real,
+            origin=torch.where(real, self.origin, -1),
+            state=self.state * keep,
+        )
+
     def blank(self) -> "Windows":
         """The same without what is known of simulated windows alone."""
         return self._replace(

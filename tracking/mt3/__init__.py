@@ -1,0 +1,6 @@
+"""MT3: multitarget tracking with transformers. Needs torch (extra `learn`); nothing else in `tracking` does."""
+
+from tracking.mt3.model import Model, Task, load, shipped
+from tracking.mt3.tracker import MT3, MT3Config
+
+__all__ = ["MT3", "MT3Config", "Model", "Task", "load", "shipped"]

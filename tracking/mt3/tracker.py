@@ -1,0 +1,183 @@
+"""The `MT3` tracker: the door of the filters, behind it a network that sees the last scans at once.
+
+The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tracking.checks import as_measurements
+from tracking.filters.settings import check_settings
+from tracking.filters.tracker import elapsed
+from tracking.mt3.linking import Links, link
+from tracking.mt3.model import Model, load
+from tracking.mt3.windows import Windows
+from tracking.tracks import Tracks
+
+OFF_STEP = 0.1  # of a step, that the time of a scan may be off
+MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class MT3Config:
+    """Settings of the MT3 tracker.
+
+    threshold:  existence probability from which an object is reported; None: the one chosen with the weights.
+    outside:    what measurements outside the field of view of the training do: "raise" or "drop".
+    max_tokens: measurements of a window that are accepted.
+    min_existence: answers of less existence probability do not carry a label on.
+    gate:       squared Mahalanobis distance beyond which a label does not go on.
+    memory:     scans for which a label without an answer is kept.
+    """
+
+    threshold: float | None = None
+    outside: str = "raise"
+    max_tokens: int = 4096
+    min_existence: float = 0.1
+    gate: float = 25.0
+    memory: int = 5
+
+    def __post_init__(self):
+        check_settings(self, outside=("raise", "drop"))
+
+
+@dataclass(frozen=True)
+class MT3State:
+    """The last scans, and the labels.
+
+    scans: (z (m, d_z), number of its first measurement, counted from the start) of each, the newest first;
+           scans without measurements among them.
+    count: measurements so far.
+    links: what labels go on from.
+    expected: expected number of objects after the last scan.
+    """
+
+    scans: tuple[tuple[np.ndarray, int], ...] = ()
+    count: int = 0
+    links: Links = Links.none()
+    expected: float = 0.0
+
+
+class MT3:
+    """Tracks with a trained network.
+
+    Args:
+        weights: name of shipped weights, a safetensors file, or a `Model`.
+        config:  settings.
+        device:  of the network.
+    Raises:
+        ValueError: no such weights.
+    """
+
+    Config = MT3Config
+
+    def __init__(self, weights="mt3-task2", config: MT3Config | None = None, *, device="cpu"):
+        self.model = weights if isinstance(weights, Model) else load(weights, device)
+        self.config = MT3Config() if config is None else config
+        if not isinstance(self.config, MT3Config):
+            raise ValueError(f"config must be an MT3Config, got {type(config).__name__}")
+        self.time: float | None = None
+        self.state = MT3State()
+
+    def step(self, z, time: float) -> Tracks:
+        """Take in one scan.
+
+        Args:
+            z:    (m, d_z) measurements in any order; an empty scan may be [] or None.
+            time: of the scan, s: a whole number of the steps that the weights were trained for after the last
+                  one. Scans that are left out count as scans without measurements.
+        Returns:
+            Estimated objects after the scan.
+        Raises:
+            ValueError: bad shape or value, a time before the last one or off the step, measurements outside the
+                field of view of the training (see `MT3Config.outside`), or too many in a window; the tracker is
+                then unchanged.
+        """
+        task = self.model.task
+        z = as_measurements(z, task.sight.dim_z)
+        rows = self._inside(z)
+        z = z[rows]
+        steps = self._steps(elapsed(self.time, time))
+        none = np.zeros((0, task.sight.dim_z))
+        skipped = ((none, self.state.count),) * (min(steps, task.scans) - 1)
+        scans = ((z, self.state.count), *skipped, *self.state.scans)[: task.scans]
+        tokens = sum(len(scan) for scan, _ in scans)
+        if tokens > self.config.max_tokens:
+            raise ValueError(
+                f"{tokens} measurements in {len(scans)} scans, accepted are {self.config.max_tokens} "
+                "(MT3Config.max_tokens). Memory and time grow with the square."
+            )
+        tracks, links, expected = self._answer(scans, rows, float(time))
+        self.state = MT3State(scans, self.state.count + len(z), links, expected)
+        self.time = float(time)
+        return tracks
+
+    @property
+    def expected_number(self) -> float:
+        """Expected number of objects after the last scan, reported or not."""
+        return self.state.expected
+
+    def _answer(self, scans, rows, time):
+        task, config = self.model.task, self.config
+        if not any(len(scan) for scan, _ in scans):
+            _, links = link(self.state.links, *self._nothing(), time, config.gate, config.memory * task.dt)
+            return Tracks.empty(time, 4), links, 0.0
+        objects = self.model.objects(window(scans, self.model.device))[0]
+        expected = float(objects.existence.sum())
+        objects = objects.above(config.min_existence)
+        first = np.concatenate([start + np.arange(len(scan)) for scan, start in scans])
+        token = first[objects.token]
+        label, links = link(
+            self.state.links, objects.mean, objects.cov, token, time, config.gate, config.memory * task.dt
+        )
+        source = np.append(rows, -1)[np.minimum(objects.token, len(rows))]
+        tracks = Tracks(time, label, objects.mean, objects.cov, objects.existence, source)
+        threshold = self.model.reading.threshold if config.threshold is None else config.threshold
+        return tracks.take(np.flatnonzero(objects.existence >= threshold)), links, expected
+
+    def _nothing(self):
+        return np.zeros((0, 4)), np.zeros((0, 4, 4)), np.zeros(0, np.int64)
+
+    def _steps(self, dt: float | None) -> int:
+        """How many steps of the training lie between this scan and the last one."""
+        if dt is None:
+            return 1
+        steps = round(dt / self.model.task.dt)
+        if steps < 1 or abs(dt / self.model.task.dt - steps) > OFF_STEP:
+            raise ValueError(
+                f"scans must be a whole number of steps of {self.model.task.dt:g} s apart, for which the weights "
+                f"'{self.model.task.name}' were trained, got {dt:g} s"
+            )
+        return steps
+
+    def _inside(self, z):
+        sight = self.model.task.sight
+        edge = MARGIN * np.array(sight.std)
+        inside = ((z >= sight.lower - edge) & (z <= sight.upper + edge)).all(axis=1)
+        if not inside.all() and self.config.outside == "raise":
+            raise ValueError(
+                f"measurement {z[~inside][0].tolist()} is outside the field of view that the weights "
+                f"'{self.model.task.name}' were trained for, {sight.lower} to {sight.upper}. "
+                "Drop such measurements with MT3Config(outside='drop'), or train for this field of view."
+            )
+        return np.flatnonzero(inside)
+
+
+def window(scans, device="cpu") -> Windows:
+    """A batch of one window of (z, number) scans, the newest first."""
+    z = np.concatenate([scan for scan, _ in scans])
+    age = np.repeat(np.arange(len(scans)), [len(scan) for scan, _ in scans])
+    n = len(z)
+    z = torch.as_tensor(z, dtype=torch.float32, device=device)[None]
+    age = torch.as_tensor(age, device=device)[None]
+    return Windows(
+        z,
+        age,
+        torch.ones(1, n, dtype=torch.bool, device=device),
+        torch.full((1, n), -1, device=device),
+        torch.zeros(1, n, 4, device=device),
+        torch.zeros(1, 1, 4, device=device),
+        torch.zeros(1, 1, dtype=torch.bool, device=device),
+    )
