@@ -29,7 +29,7 @@ class WindowSimulator:
     """
 
     def __init__(self, scenario: Scenario, seed: int = 0, device="cpu"):
-        process, time = getattr(scenario.draw, "args", (None, None))
+        process, time = (*getattr(scenario.draw, "args", ()), None, None)[:2]
         if not isinstance(process, Process) or scenario.scored != "last":
             raise ValueError(
                 f"windows are of scenarios that are scored at their last scan, got {scenario.name}. "

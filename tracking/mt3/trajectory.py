@@ -136,7 +136,7 @@ class TrajectoryNetwork(nn.Module):
     def layout(self, windows: Windows) -> Layout:
         """Geometry of the tokens."""
         x, R = self.sight.locate(windows.z.float())
-        s = (0.5 * (self.scans - 1) - windows.age) * self.dt
+        s = (windows.age.float() - 0.5 * (self.scans - 1)) * -self.dt
         return Layout(x, s, R, windows.z[..., 2].float() if self.sight.radar else None, windows.real)
 
     def tokens(self, windows: Windows, layout: Layout) -> Tensor:
@@ -167,7 +167,7 @@ class TrajectoryNetwork(nn.Module):
         age = gathered(windows.age, order)
         mask = layout.real & (age < self.config.last_scans)
         logit = self.exists(h)[..., 0].masked_fill(~mask, OFF)
-        mean, log_std = self.locate(h, layout.x, stages[-1].auxiliary, age * self.dt)
+        mean, log_std = self.locate(h, layout.x, stages[-1].auxiliary, age.float() * self.dt)
         answers = [Answer(order, mask, logit, mean, log_std)]
         for layer, later, keep in zip(self.refine, self.later, self.config.refine):
             last = answers[-1]

@@ -31,6 +31,10 @@ class Windows(NamedTuple):
     def __len__(self) -> int:
         return len(self.z)
 
+    def changed(self, **arrays: Tensor) -> "Windows":
+        """The same with some other arrays."""
+        return Windows(**(self._asdict() | arrays))
+
     def take(self, rows) -> "Windows":
         """Some of the windows."""
         return Windows(*(a[rows] for a in self))
@@ -52,7 +56,7 @@ class Windows(NamedTuple):
         oldest = torch.where(draw[0] < share, (draw[1] * (scans - 1)).long(), scans)
         real = self.real & (self.age <= oldest[:, None])
         keep = real[..., None]
-        return self._replace(
+        return self.changed(
             z=self.z * keep,
             age=torch.where(real, self.age, 0),
             real=real,
@@ -62,7 +66,7 @@ class Windows(NamedTuple):
 
     def blank(self) -> "Windows":
         """The same without what is known of simulated windows alone."""
-        return self._replace(
+        return self.changed(
             origin=torch.full_like(self.origin, -1),
             state=torch.zeros_like(self.state),
             target=torch.zeros_like(self.target),
