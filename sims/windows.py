@@ -134,7 +134,9 @@ class WindowSimulator:
         if isinstance(birth, UniformBirth):
             low, high = self._tensor(birth.lower), self._tensor(birth.upper)
             position = low + (high - low) * self._uniform(b, self.slots, 2)
-            rest = self._tensor(birth.rest_mean) + self._tensor(birth.rest_std) * self._normal(b, self.slots, 2)
+            rest = self._tensor(birth.rest_mean) + self._tensor(birth.rest_std) * self._normal(
+                b, self.slots, 2
+            )
             return torch.cat((position, rest), -1)
         if not isinstance(birth, GaussianBirth) or len(birth.mean) != 1:
             raise ValueError(f"births must be uniform or of one Gaussian, got {birth}")
@@ -164,7 +166,9 @@ class WindowSimulator:
         clutter = self.lower + (self.upper - self.lower) * where
         nothing = torch.full(false.shape, -1, device=self.device)
         slot = torch.arange(self.slots, device=self.device).expand(b, scans, -1)
-        age = torch.arange(scans - 1, -1, -1, device=self.device)[:, None].expand(-1, detected.shape[2] + false.shape[2])
+        age = torch.arange(scans - 1, -1, -1, device=self.device)[:, None].expand(
+            -1, detected.shape[2] + false.shape[2]
+        )
         return self._pack(
             torch.cat((z, clutter), 2),
             age.expand(b, -1, -1),
@@ -185,7 +189,8 @@ class WindowSimulator:
         order = order[:, : max(longest, 1)]
         flat = (a.reshape(b, -1, *a.shape[3:]) for a in (z, age, real, origin, state))
         z, age, real, origin, state = (
-            a.gather(1, order.reshape(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:])) for a in flat
+            a.gather(1, order.reshape(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
+            for a in flat
         )
         keep = real[..., None]
         origin = torch.where(real, origin, -1)

@@ -54,7 +54,11 @@ def task_of(scenario: Scenario) -> Task:
     else:
         std = float(np.sqrt(np.asarray(sensor.noise(np.zeros((1, 4)))).reshape(2, 2)[0, 0]))
         sight = Sight("position", clutter.lower, clutter.upper, (max(std, 0.01),) * 2)
-    velocity = process.initial.rest_std if hasattr(process.initial, "rest_std") else np.sqrt(process.initial.cov[0, 2, 2])
+    velocity = (
+        process.initial.rest_std
+        if hasattr(process.initial, "rest_std")
+        else np.sqrt(process.initial.cov[0, 2, 2])
+    )
     return Task(
         name=scenario.name,
         sight=sight,
@@ -184,7 +188,14 @@ def parse(argv: Sequence[str] | None = None):
     add("--scenario", type=a_scenario, required=True, metavar="NAME")
     add("--size", choices=sorted(SIZES), default="S")
     add("--without", nargs="+", choices=PARTS, default=(), help="parts of the network left out")
-    add("--refine", type=natural, nargs="+", default=(), metavar="N", help="tokens of layers after the cascade")
+    add(
+        "--refine",
+        type=natural,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="tokens of layers after the cascade",
+    )
     add("--minutes", type=float, default=30.0, help="of training, all calls together; default: 30")
     add("--steps", type=natural, help="gradient steps instead of minutes")
     add("--slot", type=float, help="minutes of this call; the run goes on with the next")

@@ -127,7 +127,9 @@ def explicit(attention, h, layout):
             logit[a, i] = q[a, i] @ k[a].T / attention.dim**0.5
             logit[a, i] -= 0.5 * (e @ torch.linalg.inv(cov) * e).sum(1) + ds**2 / (2 * tau**2)
             if attention.log_rate is not None:
-                logit[a, i] -= 0.5 * (layout.rate[0] - layout.rate[0, i]) ** 2 / (2 * attention.log_rate[a]).exp()
+                logit[a, i] -= (
+                    0.5 * (layout.rate[0] - layout.rate[0, i]) ** 2 / (2 * attention.log_rate[a]).exp()
+                )
     return logit.softmax(-1)
 
 

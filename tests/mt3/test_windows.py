@@ -15,7 +15,14 @@ TASKS = ("mt3-task1", "mt3-task2", "radar-1", "radar-2", "radar-3", "radar-4")
 def statistics(truth, z, age, origin):
     """Numbers of a window that have means to compare."""
     late, found = age == 0, origin >= 0
-    number = [len(truth), len(z), found.sum(), (found & late).sum(), (~found & late).sum(), (found & (age > 15)).sum()]
+    number = [
+        len(truth),
+        len(z),
+        found.sum(),
+        (found & late).sum(),
+        (~found & late).sum(),
+        (found & (age > 15)).sum(),
+    ]
     sums = [*z[found].sum(0), *(z[found] ** 2).sum(0), *truth.sum(0), *(truth**2).sum(0), *z[~found].sum(0)]
     return np.array([*number, *sums], float)
 
@@ -116,7 +123,9 @@ def test_other_scenarios_are_refused(name):
 def test_other_births_are_refused():
     scenario = SCENARIOS["radar-1"]
     world, time = scenario.draw.args
-    both = dataclasses.replace(world.initial, rate=[1.0, 1.0], mean=np.zeros((2, 4)), cov=np.tile(np.eye(4), (2, 1, 1)))
+    both = dataclasses.replace(
+        world.initial, rate=[1.0, 1.0], mean=np.zeros((2, 4)), cov=np.tile(np.eye(4), (2, 1, 1))
+    )
     draw = type(scenario.draw)(scenario.draw.func, dataclasses.replace(world, initial=both), time)
     with pytest.raises(ValueError, match="uniform or of one Gaussian"):
         WindowSimulator(dataclasses.replace(scenario, draw=draw)).draw(1)

@@ -43,7 +43,9 @@ class Criterion:
             state, exists = state + a, exists + b
         return parts | {"state": state, "exists": exists}
 
-    def _set(self, answer: Answer, windows: Windows, dims: int, uncertain: bool, encoder: bool, match: Callable):
+    def _set(
+        self, answer: Answer, windows: Windows, dims: int, uncertain: bool, encoder: bool, match: Callable
+    ):
         target = windows.target[..., :dims]
         mean = torch.where(answer.mask[..., None], answer.mean[..., :dims], 1e3)  # padding is never matched
         p = answer.logit.sigmoid()

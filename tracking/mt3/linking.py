@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 FAR = 1e6  # cost of a pair outside the gate
+ROUNDING = 1e-6  # s
 SAME = 1e3  # what it is worth that two answers rest on the same measurement
 
 
@@ -28,6 +29,14 @@ class Links:
     time: np.ndarray
     next_label: int = 0
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.label, self.mean, self.cov, self.token, self.time
+
+    def take(self, rows) -> "Links":
+        """Some of them."""
+        return Links(*(a[rows] for a in self.arrays), next_label=self.next_label)
+
     @classmethod
     def none(cls) -> "Links":
         """Nothing to go on from."""
@@ -36,9 +45,7 @@ class Links:
         )
 
 
-def link(
-    links: Links, mean, cov, token, time: float, gate: float, memory: float
-) -> tuple[np.ndarray, Links]:
+def link(links: Links, mean, cov, token, time: float, gate: float, memory: float) -> tuple[np.ndarray, Links]:
     """Labels of new answers, and what the next ones may go on from.
 
     An old answer moves on with its velocity; pairs are those of least total squared Mahalanobis distance, one
@@ -53,6 +60,7 @@ def link(
     """
     k = len(mean)
     label = np.full(k, -1, np.int64)
+    links = links.take(time - links.time <= memory + ROUNDING)
     if k and len(links.label):
         cost = _costs(links, mean, cov, token, time, gate)
         old, new = linear_sum_assignment(cost)
@@ -60,13 +68,9 @@ def link(
         label[new[paired]] = links.label[old[paired]]
     fresh = np.flatnonzero(label < 0)
     label[fresh] = links.next_label + np.arange(len(fresh))
-    waiting = ~np.isin(links.label, label) & (time - links.time <= memory)
-    arrays = zip(
-        (links.label, links.mean, links.cov, links.token, links.time),
-        (label, mean, cov, token, np.full(k, time)),
-    )
-    kept = (np.concatenate((old_[waiting], new_)) for old_, new_ in arrays)
-    return label, Links(*kept, next_label=links.next_label + len(fresh))
+    waiting = links.take(~np.isin(links.label, label))
+    kept = zip(waiting.arrays, (label, mean, cov, token, np.full(k, time)))
+    return label, Links(*map(np.concatenate, kept), next_label=links.next_label + len(fresh))
 
 
 def _costs(links, mean, cov, token, time, gate):

@@ -94,7 +94,9 @@ class Model:
             "reading": asdict(self.reading),
             "about": about,
         }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        tensors = {
+            name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
+        }
         with atomic_write(path, binary=True) as file:
             file.write(save(tensors, metadata={"mt3": json.dumps(document)}))
 

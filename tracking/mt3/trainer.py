@@ -1,5 +1,6 @@
 """Training of MT3 networks: any source of windows, any device, resumable to the step."""
 
+import pickle  # its error alone: nothing is unpickled
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -90,6 +91,7 @@ class Trainer:
         self.sums: dict[str, torch.Tensor] = {}
         self.since = 0
         self.batches: Iterator[Windows] = iter(())
+        self.pool = (generator.get_state(), 0, 0)  # state before it was drawn, step then, batches taken since
 
     @property
     def share(self) -> float:
@@ -117,8 +119,10 @@ class Trainer:
     def _step(self):
         windows = next(self.batches, None)
         if windows is None:
+            self.pool = (self.generator.get_state(), self.progress.step, 0)
             self.batches = self._pooled()
             windows = next(self.batches)
+        self.pool = (*self.pool[:2], self.pool[2] + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         with self._precision():
@@ -141,17 +145,15 @@ class Trainer:
         pool = self.draw(max(self.config.pool // batch, 1) * batch)
         pool = pool.shortened(self.task.scans, self.config.short, self.generator)
         pool = pool.take(pool.real.sum(1).argsort())
-        for k in torch.randperm(len(pool) // batch, generator=self._cpu_generator()).tolist():
+        order = torch.Generator().manual_seed(self.config.seed + self.pool[1])
+        for k in torch.randperm(len(pool) // batch, generator=order).tolist()[self.pool[2] :]:
             yield pool.take(slice(k * batch, (k + 1) * batch)).trimmed(8)
-
-    def _cpu_generator(self):
-        return torch.Generator().manual_seed(self.config.seed + self.progress.step)
 
     def _rate(self) -> float:
         config = self.config
         warm = min((self.progress.step + 1) / max(config.warm_up, 1), 1.0)
         falling = config.final + (1 - config.final) * 0.5 * (1 + np.cos(np.pi * self.share))
-        return config.rate * warm * falling
+        return float(config.rate * warm * falling)
 
     def _precision(self):
         if not self.config.bfloat16:
@@ -179,7 +181,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "pool": self.pool,
             "progress": asdict(self.progress),
             "config": asdict(self.config),
             "task": self.task.name,
@@ -200,9 +202,12 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.average = state["average"]
-            self.generator.set_state(state["generator"].cpu())
             self.progress = Progress(**state["progress"])
-        except (KeyError, TypeError, RuntimeError) as error:
+            self.pool = (state["pool"][0].cpu(), *state["pool"][1:])
+            if self.pool[2]:  # draw the pool again, and leave out what was used of it
+                self.generator.set_state(self.pool[0])
+                self.batches = self._pooled()
+        except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
             raise ValueError(f"{path} does not fit this network: {error}") from None
 
 

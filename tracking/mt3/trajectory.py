@@ -123,9 +123,7 @@ class TrajectoryNetwork(nn.Module):
         self.register_buffer("frequency", 2 * torch.pi / wave, persistent=False)
         self.embed = nn.Linear(2 + 4 * n + (sight.dim_z + 4 if sight.radar else 0), config.width)
         self.time = nn.Parameter(0.3 * torch.randn(scans, config.width))
-        self.layers = nn.ModuleList(
-            Layer(config, sight.radar, first=i == 0) for i in range(len(config.keep))
-        )
+        self.layers = nn.ModuleList(Layer(config, sight.radar, first=i == 0) for i in range(len(config.keep)))
         self.heads = nn.ModuleList(Auxiliary(config.width) for _ in config.keep)
         self.exists = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, 1))
         nn.init.constant_(self.exists[1].bias, -2.0)
@@ -142,7 +140,11 @@ class TrajectoryNetwork(nn.Module):
     def tokens(self, windows: Windows, layout: Layout) -> Tensor:
         """Embedding (b, n, width) of the measurements."""
         angle = layout.x[..., None] * self.frequency
-        parts = [layout.x / (2 * self.sight.reach), torch.sin(angle).flatten(-2), torch.cos(angle).flatten(-2)]
+        parts = [
+            layout.x / (2 * self.sight.reach),
+            torch.sin(angle).flatten(-2),
+            torch.cos(angle).flatten(-2),
+        ]
         if self.sight.radar:
             std = torch.log(layout.R[..., (0, 2)].clamp(min=1e-6)) / 2
             bearing = windows.z[..., 1:2]
@@ -319,7 +321,9 @@ class TrajectoryAttention(nn.Module):
         det = xx * yy - xy**2
         xx, xy, yy = yy / det, -xy / det, xx / det  # its inverse
         start = x - v * s[..., None]  # where the line is at s = 0
-        pull = torch.stack((xx * start[..., 0] + xy * start[..., 1], xy * start[..., 0] + yy * start[..., 1]), -1)
+        pull = torch.stack(
+            (xx * start[..., 0] + xy * start[..., 1], xy * start[..., 0] + yy * start[..., 1]), -1
+        )
         drift = torch.stack((xx * v[..., 0] + xy * v[..., 1], xy * v[..., 0] + yy * v[..., 1]), -1)
         one = torch.ones_like(s).expand(-1, self.heads, -1)
         columns = [

@@ -1,0 +1,181 @@
+"""Weights: saved and loaded, never unpickled; training that resumes to the step."""
+
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, stirred  # tests/mt3/conftest.py
+
+from sims.train.mt3 import loss_of, main
+from sims.windows import WindowSimulator
+from tracking.mt3 import load, shipped
+from tracking.mt3.export import export
+from tracking.mt3.model import Model
+from tracking.mt3.trainer import TrainConfig, Trainer
+from tracking.mt3.trajectory import TrajectoryNetwork
+
+
+def test_what_was_saved_is_loaded(model, windows, tmp_path):
+    path = tmp_path / "w.safetensors"
+    model.with_reading(threshold=0.37, radius=0.8).save(path, note="a test")
+    again = load(path)
+    assert (again.task, again.reading.threshold, again.reading.radius) == (model.task, 0.37, 0.8)
+    assert again.network.config == SMALL
+    again = again.with_reading(radius=model.reading.radius)
+    for a, b in zip(model.objects(windows), again.objects(windows), strict=True):
+        for x, y in zip(a, b):
+            np.testing.assert_array_equal(x, y)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a file ran code",))
+
+
+def changed(path, **keys):
+    """A weights file with another description."""
+    raw = path.read_bytes()
+    n = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + n])
+    document = json.loads(header["__metadata__"]["mt3"]) | keys
+    header["__metadata__"]["mt3"] = json.dumps(document)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n :])
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"network": "os.system"}, "does not hold weights of MT3"),
+        ({"config": {"width": 8}}, "does not hold weights of MT3"),
+        ({"config": {"depth": 8}}, "does not hold weights of MT3"),
+        ({"reading": {"mood": 1}}, "does not hold weights of MT3"),
+        ({"task": {}}, "does not hold weights of MT3"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(model, tmp_path, keys, says):
+    path = tmp_path / "w.safetensors"
+    model.save(path)
+    changed(path, **keys)
+    with pytest.raises(ValueError, match=says):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps(Bomb()), b"\x08" + b"\0" * 7 + b"{}      "])
+def test_no_file_can_run_code(tmp_path, content):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.safetensors"):
+        load(path)
+
+
+def test_names_and_paths_that_are_not_there(tmp_path):
+    with pytest.raises(ValueError, match="no weights named 'mt3-task9' are shipped, choose of:"):
+        load("mt3-task9")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.safetensors")
+
+
+def test_shipped_weights_load_and_are_small(subtests=None):
+    for name in shipped():
+        loaded = load(name)
+        assert loaded.task.name == name.split("@")[0]
+    sizes = [
+        path.stat().st_size
+        for path in (__import__("tracking.mt3.model", fromlist=["SHIPPED"]).SHIPPED).glob("*")
+    ]
+    assert max(sizes, default=0) < 16e6
+    assert sum(sizes) < 40e6
+
+
+def trainer(scenario, task, **settings):
+    torch.manual_seed(0)
+    network = TrajectoryNetwork(task.sight, task.scans, task.dt, SMALL)
+    world = WindowSimulator(scenario, 3)
+    config = TrainConfig(steps=8, batch=2, pool=6, **settings)
+    return Trainer(network, task, loss_of(task), world.draw, world.generator, config)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(scenario, task, tmp_path):
+    whole = trainer(scenario, task)
+    whole.run(1e9)
+    part = trainer(scenario, task)
+    for _ in range(4):
+        part._step()
+    part.save(tmp_path / "run.pt")
+    rest = trainer(scenario, task)
+    rest.restore(tmp_path / "run.pt")
+    rest.run(1e9)
+    assert rest.progress.step == whole.progress.step == 8
+    for (name, a), b in zip(whole.network.state_dict().items(), rest.network.state_dict().values()):
+        assert torch.equal(a, b), name
+    for a, b in zip(whole.average.values(), rest.average.values()):
+        assert torch.equal(a, b)
+
+
+def test_a_run_of_something_else_is_refused(scenario, task, tmp_path):
+    run = trainer(scenario, task)
+    run.save(tmp_path / "run.pt")
+    other = trainer(scenario, task)
+    object.__setattr__(other, "task", type(task)(**{**task.__dict__, "name": "other"}))
+    with pytest.raises(ValueError, match=f"is a run on {task.name}, not on other"):
+        other.restore(tmp_path / "run.pt")
+    torch.save({"a": 1}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match="does not fit this network"):
+        run.restore(tmp_path / "odd.pt")
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ValueError, match="bomb"):
+        run.restore(tmp_path / "bomb.pt")
+
+
+def test_training_lowers_the_loss(scenario, task):
+    run = trainer(scenario, task, rate=3e-3, warm_up=1)
+    object.__setattr__(run.config, "steps", 60)
+    for _ in range(5):
+        run._step()
+    first = run.run(0.0).parts["loss"]
+    for _ in range(40):
+        run._step()
+    assert run.run(0.0).parts["loss"] < 0.9 * first
+
+
+def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
+    out, run = tmp_path / "w.safetensors", tmp_path / "run.pt"
+    argv = [
+        "--scenario",
+        "mt3-task1",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--score",
+        "8",
+        "--resume",
+        str(run),
+        "--out",
+        str(out),
+    ]
+    assert main(argv) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["steps"], result["windows"], result["tested_on"]) == (2, 4, 8)
+    assert result["gospa"] > 0
+    assert load(out).task.name == "mt3-task1"
+    assert main(argv) == 0  # nothing is left to do
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+
+
+@pytest.mark.slow
+def test_onnx_says_the_same(model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    export(model, tmp_path / "w.onnx", tokens=128, batch=2)
+    assert (tmp_path / "w.onnx").stat().st_size > 1000
+
+
+def test_a_model_keeps_the_mode_of_its_network(trajectory, task, windows):
+    trained = stirred(trajectory).train()
+    Model(trained, task).objects(windows)
+    assert trained.training

@@ -1,0 +1,173 @@
+"""The MT3 tracker behind the door of the filters."""
+
+import numpy as np
+import pytest
+
+from tracking.mt3 import MT3, MT3Config
+from tracking.mt3.linking import Links, link
+
+
+@pytest.fixture
+def scans(scenario, rng):
+    scene = scenario.draw(rng)
+    return list(zip(scene.scans, scene.time))
+
+
+def run(tracker, scans):
+    return [tracker.step(z, t) for z, t in scans]
+
+
+def assert_same(a, b):
+    for name in ("label", "mean", "cov", "existence", "source"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_tracks_have_the_shapes_of_a_filter(model, scans):
+    tracker = MT3(model, MT3Config(threshold=0.05, min_existence=0.01))
+    found = run(tracker, scans)
+    assert any(len(tracks) for tracks in found)
+    for tracks, (z, t) in zip(found, scans):
+        n = len(tracks)
+        assert tracks.time == t
+        assert tracks.mean.shape == (n, 4)
+        assert tracks.cov.shape == (n, 4, 4)
+        assert len(np.unique(tracks.label)) == n
+        assert ((tracks.existence >= 0.05) & (tracks.existence <= 1)).all()
+        assert ((tracks.source >= -1) & (tracks.source < len(z))).all()
+        if n:
+            assert (np.linalg.eigvalsh(tracks.cov) > 0).all()
+    assert tracker.expected_number >= sum(found[-1].existence) - 1e-9
+
+
+def test_the_same_scans_give_the_same_tracks(model, scans):
+    for a, b in zip(run(MT3(model), scans), run(MT3(model), scans)):
+        assert_same(a, b)
+
+
+def test_the_threshold_hides_and_no_more(model, scans):
+    low, high = (run(MT3(model, MT3Config(threshold=p, min_existence=0.01)), scans) for p in (0.05, 0.2))
+    for a, b in zip(low, high):
+        assert_same(a.take(np.flatnonzero(a.existence >= 0.2)), b)
+
+
+@pytest.mark.parametrize(
+    ("z", "time", "says"),
+    [
+        (np.zeros((2, 5)), 0.1, "z must have shape"),
+        ([[np.nan] * 3], 0.1, "z must"),
+        (None, -1.0, "time must not run backwards"),
+        (None, 0.13, "whole number of steps of 0.1 s apart"),
+        (None, 0.0, "whole number of steps of 0.1 s apart"),
+        (None, np.inf, "time must be one finite number"),
+        ("far", 0.1, "outside the field of view that the weights"),
+        ("many", 0.1, "measurements in 2 scans, accepted are 30"),
+    ],
+)
+def test_bad_input_is_one_error_and_changes_nothing(model, scans, z, time, says):
+    tracker = MT3(model, MT3Config(max_tokens=30))
+    dim = model.task.sight.dim_z
+    good = np.tile(np.add(model.task.sight.lower, model.task.sight.upper) / 2, (4, 1))
+    tracker.step(good, 0.0)
+    before = tracker.state
+    z = np.full((1, dim), 1e3) if isinstance(z, str) and z == "far" else z
+    z = np.tile(good[:1], (40, 1)) if isinstance(z, str) else z
+    if isinstance(z, list):
+        z = [[np.nan] * dim]
+    with pytest.raises(ValueError, match=says):
+        tracker.step(z, time)
+    assert tracker.state is before
+    assert tracker.time == 0.0
+    tracker.step(good, 0.1)
+
+
+def test_measurements_outside_can_be_dropped(model):
+    dim = model.task.sight.dim_z
+    centre = np.add(model.task.sight.lower, model.task.sight.upper)[None] / 2
+    config = MT3Config(outside="drop", threshold=0.0, min_existence=0.0)
+    with_far, without = MT3(model, config), MT3(model, config)
+    a = with_far.step(np.concatenate((np.full((1, dim), 1e3), centre, np.full((1, dim), -1e3))), 0.0)
+    b = without.step(centre, 0.0)
+    np.testing.assert_array_equal(a.mean, b.mean)
+    np.testing.assert_array_equal(a.source, np.where(b.source == 0, 1, b.source))
+
+
+def test_scans_left_out_count_as_empty(model, scans):
+    skipping, empty = MT3(model), MT3(model)
+    for k, (z, t) in enumerate(scans):
+        if k in (5, 6):
+            empty.step([], t)
+        else:
+            a, b = skipping.step(z, t), empty.step(z, t)
+            np.testing.assert_array_equal(a.mean, b.mean)
+            np.testing.assert_array_equal(a.existence, b.existence)
+
+
+def test_a_long_pause_forgets(model, scans):
+    paused, fresh = MT3(model), MT3(model)
+    run(paused, scans[:6])
+    for z, t in scans[:4]:
+        a, b = paused.step(z, t + 1000.0), fresh.step(z, t)
+        np.testing.assert_array_equal(a.mean, b.mean)
+
+
+def test_empty_scans_are_scans(model):
+    tracker = MT3(model)
+    for k in range(3):
+        assert len(tracker.step([], 0.1 * k)) == 0
+    assert tracker.expected_number == 0.0
+
+
+@pytest.mark.parametrize(
+    "bad", [{"threshold": 2.0}, {"outside": "ignore"}, {"max_tokens": 0}, {"gate": -1.0}, {"memory": -1}]
+)
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        MT3Config(**bad)
+
+
+def test_a_config_of_another_tracker_is_refused(model):
+    from tracking import PMBM
+
+    with pytest.raises(ValueError, match="config must be an MT3Config, got PMBMConfig"):
+        MT3(model, PMBM.Config())
+
+
+def answers(*positions, velocity=(1.0, 0.0), std=0.1):
+    mean = np.array([[*p, *velocity] for p in positions], float).reshape(-1, 4)
+    return mean, np.tile(std**2 * np.eye(4), (len(mean), 1, 1))
+
+
+def test_labels_follow_objects_that_cross():
+    links, found = Links.none(), []
+    for k in range(8):
+        x = 0.1 * k
+        a, b = answers((x - 0.35, 0.2)), answers((0.35 - x, 0.0), velocity=(-1.0, 0.0))
+        mean, cov = (np.concatenate(pair) for pair in zip(a, b))
+        label, links = link(links, mean, cov, np.array([2 * k, 2 * k + 1]), x, 25.0, 0.5)
+        found.append(label.tolist())
+    assert found == [[0, 1]] * 8
+
+
+def test_a_label_waits_and_then_is_gone():
+    mean, cov = answers((0, 0), velocity=(0, 0))
+    none = answers()
+    for pause, expected in ((0.4, 0), (0.6, 1)):
+        _, links = link(Links.none(), mean, cov, np.array([0]), 0.0, 25.0, 0.5)
+        _, links = link(links, *none, np.zeros(0, int), 0.3, 25.0, 0.5)
+        label, links = link(links, mean, cov, np.array([7]), pause, 25.0, 0.5)
+        assert label.tolist() == [expected]
+        assert links.next_label == expected + 1
+
+
+def test_the_same_measurement_means_the_same_object():
+    mean, cov = answers((0, 0), (0.3, 0), velocity=(0, 0))
+    label, links = link(Links.none(), mean, cov, np.array([4, 5]), 0.0, 25.0, 0.5)
+    again, _ = link(links, mean[::-1], cov, np.array([4, 5]), 0.1, 25.0, 0.5)
+    assert again.tolist() == label.tolist()
+
+
+def test_far_answers_are_new_objects():
+    mean, cov = answers((0, 0))
+    _, links = link(Links.none(), mean, cov, np.array([0]), 0.0, 25.0, 0.5)
+    label, _ = link(links, mean + 5, cov, np.array([1]), 0.1, 25.0, 0.5)
+    assert label.tolist() == [1]
