@@ -74,7 +74,7 @@ class WindowSimulator:
 
         Args:
             n:          number of windows.
-            max_tokens: width of the batch; of more tokens the oldest are left out. None: the longest window's.
+            max_tokens: width of the batch; the oldest of more tokens are left out. None: that of the longest.
         """
         parts, found = [], 0
         while found < n:
@@ -235,5 +235,5 @@ def _stacked(parts: list[Windows]) -> Windows:
             torch.cat((a, a.new_full((len(a), more, *a.shape[2:]), fill)), 1)
             for a, fill in zip(part[:5], (0, 0, False, -1, 0))
         ]
-        padded.append(Windows(*grown, *part[5:]))
-    return Windows(*(torch.cat(a) for a in zip(*padded)))
+        padded.append(Windows.of([*grown, *part[5:]]))
+    return Windows.of(torch.cat(a) for a in zip(*padded))

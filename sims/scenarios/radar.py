@@ -24,7 +24,7 @@ _RADAR = RangeBearingDoppler(std=RESOLUTION)
 _BIRTH_MEAN = np.array((7.0, 0.01, 0.0, 0.0))
 _BIRTH_COV = np.diag((10.0, 30.0, VELOCITY_STD**2, VELOCITY_STD**2))
 _P_SURVIVAL = 0.95  # per scan
-_REFERENCE_RANGE = 5.80128  # m
+REFERENCE_RANGE = 5.80128  # m
 _CORRELATION = np.array([[1.0, 0.416176, -0.446441], [0.416176, 1.0, 0.416484], [-0.446441, 0.416484, 1.0]])
 
 
@@ -51,7 +51,7 @@ def radar_noise(x: np.ndarray) -> np.ndarray:
     flat = np.ones_like(r)
     std = np.stack((0.075 * flat, 0.102190 * widening, 0.977643 * flat), axis=1)
     floor = np.stack((RESOLUTION[0] * flat, RESOLUTION[1] * widening, RESOLUTION[2] * flat), axis=1) ** 2
-    R = (r / _REFERENCE_RANGE)[:, None, None] ** 4 * _CORRELATION * (std[:, :, None] * std[:, None, :])
+    R = (r / REFERENCE_RANGE)[:, None, None] ** 4 * _CORRELATION * (std[:, :, None] * std[:, None, :])
     diagonal = np.arange(3)
     R[:, diagonal, diagonal] = np.maximum(R[:, diagonal, diagonal], floor)
     return R

@@ -5,27 +5,35 @@ interrupted; the same command goes on where it was. Exit status: 0 done or out o
 130 interrupted.
 """
 
+import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sims.arguments import Parser, a_scenario, natural, output
 from sims.scenarios import Scenario
+from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
 from sims.train.score import Metric, calibration, choose, errors, found_in
 from sims.windows import WindowSimulator
+from tracking.models import UniformBirth
+from tracking.mt3.criterion import Criterion
 from tracking.mt3.geometry import Sight
 from tracking.mt3.losses import Weights, trajectory_loss
 from tracking.mt3.model import Task, as_arrays
+from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.trainer import TrainConfig, Trainer, model_of
 from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+from tracking.mt3.windows import Windows
 
 PROGRAM = "python -m sims.train.mt3"
 TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: windows of each are apart
@@ -34,31 +42,35 @@ N_VALIDATE, N_FINAL = 256, 1000
 MISSED = 0.002  # share of live objects that may have no detection in the last scans
 ALL = 100_000  # more tokens than any window has
 PARTS = ("bias", "straight", "moments", "cascade")
-SIZES = {
+TRAJECTORY = {
     "S": TrajectoryConfig(),
     "M": TrajectoryConfig(
-        width=192, heads=8, hidden=768, first_dim=16, keep=(100_000, 384, 256, 256, 256, 256, 256)
+        width=192, heads=8, hidden=768, first_dim=16, keep=(ALL, 384, 256, 256, 256, 256, 256)
     ),
 }
+PAPER = {
+    "S": MT3NetworkConfig(width=96, heads=4, hidden=256, encoder=3, decoder=2, dropout=0.0),
+    "M": MT3NetworkConfig(width=192, heads=8, hidden=768, encoder=4, decoder=4),
+    "paper": MT3NetworkConfig(),
+}
+RATE = {"trajectory": 2e-3, "paper": 2e-4}
+WARM_UP = {"trajectory": 50, "paper": 500}
+
+Loss = Callable[[Any, Windows], dict[str, torch.Tensor]]
 
 
 def task_of(scenario: Scenario) -> Task:
     """What a network for a scenario is trained for."""
     world = WindowSimulator(scenario)
     process = world.process
-    clutter, sensor = process.clutter, process.sensor
+    clutter, sensor, initial = process.clutter, process.sensor, process.initial
     if world.polar:
-        noise = sensor.std if sensor.std is not None else (0.075, 0.1, 0.977866)
-        reference = None if sensor.std is not None else 5.80128
-        sight = Sight("radar", clutter.lower, clutter.upper, tuple(map(float, noise)), reference)
+        reference = REFERENCE_RANGE if callable(getattr(sensor, "cov", None)) else None
+        sight = Sight("radar", clutter.lower, clutter.upper, RESOLUTION, reference)
     else:
         std = float(np.sqrt(np.asarray(sensor.noise(np.zeros((1, 4)))).reshape(2, 2)[0, 0]))
         sight = Sight("position", clutter.lower, clutter.upper, (max(std, 0.01),) * 2)
-    velocity = (
-        process.initial.rest_std
-        if hasattr(process.initial, "rest_std")
-        else np.sqrt(process.initial.cov[0, 2, 2])
-    )
+    velocity = initial.rest_std if isinstance(initial, UniformBirth) else np.sqrt(initial.cov[0, 2, 2])
     return Task(
         name=scenario.name,
         sight=sight,
@@ -71,24 +83,30 @@ def task_of(scenario: Scenario) -> Task:
     )
 
 
-def sized(size: str, task: Task, without: Sequence[str] = (), refine: Sequence[int] = ()) -> TrajectoryConfig:
+def trajectory_config(
+    task: Task, size: str, without: Sequence[str] = (), refine: Sequence[int] = ()
+) -> TrajectoryConfig:
     """The size for a task: how many scans back the last detection of an object may lie.
 
     Args:
-        size:    of SIZES.
         task:    what is trained for.
+        size:    of TRAJECTORY.
         without: parts left out, for an ablation: of PARTS.
         refine:  tokens of each layer after the cascade.
     """
     missed = max(1 - task.p_detect, 1e-3)
     last = int(np.clip(np.ceil(np.log(MISSED) / np.log(missed)), 2, task.scans))
-    config = replace(SIZES[size], last_scans=last, refine=tuple(refine))
-    if "cascade" in without:
-        config = replace(config, keep=(ALL,) * len(config.keep))
-    return replace(config, **{part: False for part in without if part != "cascade"})
+    config = replace(TRAJECTORY[size], last_scans=last, refine=tuple(refine))
+    for part in without:
+        if part == "cascade":
+            config = replace(config, keep=(ALL,) * len(config.keep))
+        else:
+            left_out: dict[str, Any] = {part: False}
+            config = replace(config, **left_out)
+    return config
 
 
-def loss_of(task: Task):
+def trajectory_loss_of(task: Task) -> Loss:
     """The loss of a trajectory network on windows of a task."""
 
     def loss(network, windows):
@@ -98,19 +116,43 @@ def loss_of(task: Task):
     return loss
 
 
+def criterion_of(scenario: Scenario, task: Task, device: str) -> Criterion:
+    """The loss of MT3, with the paper's weight of existing objects in its first form."""
+    if task.sight.radar:
+        return Criterion()
+    number = float(WindowSimulator(scenario, TEST - 1).draw(2000).alive.sum(1).float().mean())
+    queries = MT3NetworkConfig().queries
+    return Criterion(positive=(queries - number) / number, exact=device == "cpu")
+
+
+def built(args: argparse.Namespace, task: Task) -> tuple[Callable[[], nn.Module], Loss]:
+    """A function that makes the network, and the loss."""
+    about = (task.sight, task.scans, task.dt)
+    if args.preset == "trajectory":
+        config = trajectory_config(task, args.size, args.without, args.refine)
+        return partial(TrajectoryNetwork, *about, config), trajectory_loss_of(task)
+    size = replace(PAPER[args.size], velocity=task.sight.radar)
+    return partial(MT3Network, *about, size), criterion_of(args.scenario, task, args.device)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
     scenario, device = args.scenario, torch.device(args.device)
     task = task_of(scenario)
     world = WindowSimulator(scenario, args.seed + TRAIN, device)
     torch.manual_seed(args.seed)
-    config = sized(args.size, task, args.without, args.refine)
-    make = partial(TrajectoryNetwork, task.sight, task.scans, task.dt, config)
+    make, loss = built(args, task)
     settings = TrainConfig(
-        minutes=args.minutes, steps=args.steps or 0, batch=args.batch, rate=args.rate, seed=args.seed
+        minutes=args.minutes,
+        steps=args.steps or 0,
+        batch=args.batch,
+        rate=args.rate or RATE[args.preset],
+        warm_up=WARM_UP[args.preset],
+        seed=args.seed,
     )
-    trainer = Trainer(make().to(device), task, loss_of(task), world.draw, world.generator, settings)
+    trainer = Trainer(make().to(device), task, loss, world.draw, world.generator, settings)
     if args.resume and args.resume.exists():
         trainer.restore(args.resume)
     metric = Metric(scenario.gospa_c, scenario.gospa_p, scenario.metric_dims)
@@ -160,6 +202,7 @@ def _finish(args, trainer, spare, scenario, metric):
     progress = trainer.progress
     result = {
         "scenario": scenario.name,
+        "preset": args.preset,
         "size": args.size,
         "steps": progress.step,
         "windows": progress.windows,
@@ -181,12 +224,15 @@ def _finish(args, trainer, spare, scenario, metric):
     print(json.dumps(result, indent=1))
 
 
-def parse(argv: Sequence[str] | None = None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, checked."""
     parser = Parser(PROGRAM, "Train MT3 on windows that are drawn as they are needed.")
     add = parser.add_argument
     add("--scenario", type=a_scenario, required=True, metavar="NAME")
-    add("--size", choices=sorted(SIZES), default="S")
+    add(
+        "--preset", choices=("trajectory", "paper"), default="trajectory", help="network; default: trajectory"
+    )
+    add("--size", choices=sorted(PAPER), help="S, M, or of the preset `paper` the paper's, its default")
     add("--without", nargs="+", choices=PARTS, default=(), help="parts of the network left out")
     add(
         "--refine",
@@ -200,7 +246,7 @@ def parse(argv: Sequence[str] | None = None):
     add("--steps", type=natural, help="gradient steps instead of minutes")
     add("--slot", type=float, help="minutes of this call; the run goes on with the next")
     add("--batch", type=natural, default=8)
-    add("--rate", type=float, default=1e-3, help="learning rate")
+    add("--rate", type=float, help="learning rate; default: 2e-3, of the preset `paper` 2e-4")
     add("--seed", type=natural, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--threads", type=natural, default=1)
@@ -208,7 +254,13 @@ def parse(argv: Sequence[str] | None = None):
     add("--score", type=natural, default=N_FINAL, help="windows of the final score")
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.size = args.size or ("S" if args.preset == "trajectory" else "paper")
+    if args.preset == "trajectory" and args.size not in TRAJECTORY:
+        parser.error("--size paper goes with --preset paper")
+    if args.preset == "paper" and (args.without or args.refine):
+        parser.error("--without and --refine go with --preset trajectory")
+    return args
 
 
 if __name__ == "__main__":

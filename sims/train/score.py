@@ -59,18 +59,19 @@ def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -
 
     An object is true when it is assigned to a true one within HIT m; the assignment favours the likelier one.
     """
-    p, hit = [], []
+    said: list[float] = []
+    true: list[bool] = []
     for objects, x in zip(found, truth, strict=True):
         free = np.ones(len(x), bool)
         for k in np.argsort(-objects.existence):
             far = np.hypot(*(x[:, :2] - objects.mean[k, :2]).T) if len(x) else np.zeros(0)
             far = np.where(free, far, np.inf)
-            true = len(x) > 0 and far.min() < HIT
-            if true:
+            near = len(x) > 0 and bool(far.min() < HIT)
+            if near:
                 free[far.argmin()] = False
-            p.append(objects.existence[k])
-            hit.append(true)
-    p, hit = np.array(p), np.array(hit, float)
+            said.append(objects.existence[k])
+            true.append(near)
+    p, hit = np.array(said), np.array(true, float)
     bin_ = np.minimum((p * bins).astype(int), bins - 1)
     table = [
         (int((bin_ == k).sum()), float(p[bin_ == k].mean()), float(hit[bin_ == k].mean()))

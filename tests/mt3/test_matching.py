@@ -78,7 +78,7 @@ def contrastive(encoded, origin, real, temperature=1.0):
 def test_the_contrastive_loss_by_hand():
     a, b = [1.0, 0.0], [0.0, 1.0]
     found = contrastive([a, a, b], [0, 0, 1], [True] * 3)
-    # each of the first two has similarity 1 with its like and 0 with the third, which is alone and not counted
+    # each of the first two has similarity 1 with its like and 0 with the third, which is not counted: alone
     assert found == pytest.approx(-np.log(np.e / (np.e + 1)), rel=1e-5)
     padded = contrastive([a, a, b, a], [0, 0, 1, -1], [True, True, True, False])
     assert padded == pytest.approx(found, rel=1e-5)

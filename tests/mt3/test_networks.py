@@ -1,11 +1,13 @@
 """What both networks must keep: order and padding of tokens, gradients, labels that cannot leak."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from conftest import stirred  # tests/mt3/conftest.py
 
-from sims.train.mt3 import loss_of
+from sims.train.mt3 import trajectory_loss_of as loss_of
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.network import MT3Network
 from tracking.mt3.trajectory import TrajectoryAttention, TrajectoryConfig, TrajectoryNetwork, _features
@@ -99,7 +101,7 @@ def test_the_cascade_keeps_the_tokens_most_like_objects(task, windows):
     answers, stages = stirred(TrajectoryNetwork(task.sight, task.scans, task.dt, config))(windows)
     assert [stage.order.shape[1] for stage in stages] == [windows.z.shape[1], 50, 20]
     assert [answer.order.shape[1] for answer in answers] == [20, 8]
-    for before, after in zip(stages, stages[1:]):
+    for before, after in pairwise(stages):
         score = before.auxiliary[..., 0].masked_fill(~windows.real.gather(1, before.order), -1e9)
         kept = (before.order[:, :, None] == after.order[:, None]).any(-1)
         best = torch.where(kept, score, torch.inf).min(1).values

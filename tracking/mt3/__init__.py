@@ -1,4 +1,4 @@
-"""MT3: multitarget tracking with transformers. Needs torch (extra `learn`); nothing else in `tracking` does."""
+"""MT3: multitarget tracking with transformers. Needs torch (extra `learn`), as nothing else here does."""
 
 from tracking.mt3.model import Model, Task, load, shipped
 from tracking.mt3.tracker import MT3, MT3Config

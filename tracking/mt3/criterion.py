@@ -22,7 +22,7 @@ class Criterion:
 
     contrastive: weight of the contrastive loss.
     temperature: by which its similarities are divided.
-    positive:    weight of objects that exist in the existence loss; the paper: (16 - n) / n of n objects on average.
+    positive:    weight of objects that exist in the existence loss; the paper has (16 - n) / n of n objects.
     exact:       Hungarian matching; else greedy, on the device.
     """
 

@@ -33,9 +33,9 @@ class _Plain(nn.Module):
 def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -> None:
     """Write a network as an ONNX file of one shape, and compare the two on random measurements.
 
-    Inputs: z (batch, tokens, d_z) float32, age (batch, tokens) int64 scans before the last, real (batch, tokens)
-    bool, False for padding. Outputs, of k answers: existence (batch, k), mean (batch, k, 4), std (batch, k, 4),
-    token (batch, k). Probabilities of answers closer than `model.reading.radius` add up
+    Inputs: z (batch, tokens, d_z) float32, age (batch, tokens) int64 scans before the last, real (batch,
+    tokens) bool, False for padding. Outputs, of k answers: existence (batch, k), mean (batch, k, 4), std
+    (batch, k, 4), token (batch, k). Probabilities of answers closer than `model.reading.radius` add up
     (`tracking.mt3.objects.merged`).
 
     Args:
@@ -59,6 +59,7 @@ def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -
         dynamo=True,
         verbose=False,
     )
+    assert program is not None
     with atomic_write(path, binary=True) as file:
         file.write(program.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

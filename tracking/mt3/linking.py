@@ -27,7 +27,7 @@ class Links:
     cov: np.ndarray
     token: np.ndarray
     time: np.ndarray
-    next_label: int = 0
+    next_label: int
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -35,13 +35,19 @@ class Links:
 
     def take(self, rows) -> "Links":
         """Some of them."""
-        return Links(*(a[rows] for a in self.arrays), next_label=self.next_label)
+        label, mean, cov, token, time = (a[rows] for a in self.arrays)
+        return Links(label, mean, cov, token, time, self.next_label)
 
     @classmethod
     def none(cls) -> "Links":
         """Nothing to go on from."""
         return cls(
-            np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros((0, 4, 4)), np.zeros(0, np.int64), np.zeros(0)
+            np.zeros(0, np.int64),
+            np.zeros((0, 4)),
+            np.zeros((0, 4, 4)),
+            np.zeros(0, np.int64),
+            np.zeros(0),
+            0,
         )
 
 
@@ -69,8 +75,9 @@ def link(links: Links, mean, cov, token, time: float, gate: float, memory: float
     fresh = np.flatnonzero(label < 0)
     label[fresh] = links.next_label + np.arange(len(fresh))
     waiting = links.take(~np.isin(links.label, label))
-    kept = zip(waiting.arrays, (label, mean, cov, token, np.full(k, time)))
-    return label, Links(*map(np.concatenate, kept), next_label=links.next_label + len(fresh))
+    new = (label, mean, cov, token, np.full(k, time))
+    kept = [np.concatenate(pair) for pair in zip(waiting.arrays, new)]
+    return label, Links(kept[0], kept[1], kept[2], kept[3], kept[4], links.next_label + len(fresh))
 
 
 def _costs(links, mean, cov, token, time, gate):

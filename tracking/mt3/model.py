@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import nn
 
 from tracking.formats.files import atomic_write
 from tracking.mt3.geometry import Sight
+from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.objects import Objects, merged
 from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
 from tracking.mt3.windows import Windows
@@ -29,8 +29,8 @@ class Task:
     scans:  of a window.
     dt:     s between them.
     dims:   entries of the state that the metric compares.
-    clutter, p_detect, speed: expected clutter points a scan, detection probability, and standard deviation of a
-            velocity component, m/s: outside these the network has not been trained.
+    clutter, p_detect, speed: expected clutter points a scan, detection probability, and standard deviation of
+            a velocity component, m/s: outside these the network has not been trained.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Reading:
 class Model:
     """A network and all that is needed to use it."""
 
-    network: nn.Module
+    network: TrajectoryNetwork | MT3Network
     task: Task
     reading: Reading = Reading()
 
@@ -76,12 +76,13 @@ class Model:
             answer = self.network(windows)[0][-1]
         finally:
             self.network.train(was)
-        p, mean, std = answer.logit.sigmoid(), answer.mean, answer.log_std.exp()
+        said = (answer.logit.sigmoid(), answer.mean, answer.log_std.exp())
         found = []
-        arrays = (a.double().cpu().numpy() for a in (p, mean, std))
+        arrays = (a.double().cpu().numpy() for a in said)
         order, mask = answer.order.cpu().numpy(), answer.mask.cpu().numpy()
         for *window, tokens, real in zip(*arrays, order, mask):
-            objects = merged(*(a[real] for a in window), self.reading.radius)
+            p, mean, std = (a[real] for a in window)
+            objects = merged(p, mean, std, self.reading.radius)
             found.append(objects._replace(token=tokens[real][objects.token]))
         return found
 
@@ -105,7 +106,10 @@ class Model:
         return replace(self, reading=replace(self.reading, **changed))
 
 
-NETWORKS = {"TrajectoryNetwork": (TrajectoryNetwork, TrajectoryConfig)}
+NETWORKS: dict[str, Any] = {
+    "TrajectoryNetwork": (TrajectoryNetwork, TrajectoryConfig),
+    "MT3Network": (MT3Network, MT3NetworkConfig),
+}
 
 
 def load(name: str | Path, device="cpu") -> Model:
@@ -132,15 +136,18 @@ def load(name: str | Path, device="cpu") -> Model:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
     try:
         kind, config = NETWORKS[document["network"]]
-        sight = {k: tuple(v) if isinstance(v, list) else v for k, v in document["task"].pop("sight").items()}
-        task = Task(**document["task"], sight=Sight(**sight))
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in document["config"].items()}
-        network = kind(task.sight, task.scans, task.dt, config(**settings))
+        task = Task(**document["task"] | {"sight": Sight(**_tuples(document["task"]["sight"]))})
+        network = kind(task.sight, task.scans, task.dt, config(**_tuples(document["config"])))
         network.load_state_dict(tensors)
         reading = Reading(**document["reading"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold weights of MT3 of this version: {error}") from None
     return Model(network.to(device).eval(), task, reading)
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def shipped() -> list[str]:

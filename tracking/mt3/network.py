@@ -3,12 +3,12 @@
 Encoder over all measurements of a window, two-stage selection of the queries, decoder with iterative
 refinement of the states in logit space.
 
-Sources: Pinto, Hess, Ljungbergh, Xia, Svensson, Wymeersch, "Next Generation Multitarget Trackers: Random Finite
-Set Methods vs Transformer-based Deep Learning" (FUSION 2021); for states with velocity and uncertainty, and
-queries from memory, Pinto et al., "Can Deep Learning be Applied to Model-Based Multi-Object Tracking?"
-(arXiv 2202.07909), called MT3v2 here. From the second are taken for both: the field of view maps to the middle
-of the unit interval, so that no proposal is at infinity; refinement sees the normalised outputs; the heads of
-the states start at zero.
+Sources: Pinto, Hess, Ljungbergh, Xia, Svensson, Wymeersch, "Next Generation Multitarget Trackers: Random
+Finite Set Methods vs Transformer-based Deep Learning" (FUSION 2021); for states with velocity and
+uncertainty, and queries from memory, Pinto et al., "Can Deep Learning be Applied to Model-Based Multi-Object
+Tracking?" (arXiv 2202.07909), called MT3v2 here. From the second are taken for both: the field of view maps
+to the middle of the unit interval, so that no proposal is at infinity; refinement sees the normalised
+outputs; the heads of the states start at zero.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class MT3NetworkConfig:
 
 
 class Memory(NamedTuple):
-    """What the encoder says of the tokens: its output (b, n, width), proposals as an `Answer` of all tokens."""
+    """What the encoder says: its output (b, n, width), and proposals as an `Answer` of all tokens."""
 
     encoded: Tensor
     proposals: Answer
@@ -92,9 +92,9 @@ class MT3Network(nn.Module):
         for p in self.parameters():
             if p.ndim > 1 and p is not self.time:
                 nn.init.xavier_uniform_(p)
-        for head in self.delta:
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
+        for name, p in self.delta.named_parameters():
+            if name.endswith(("4.weight", "4.bias")):  # their last layers
+                nn.init.zeros_(p)
 
     @property
     def scale(self) -> Tensor:

@@ -1,7 +1,7 @@
 """From what tokens say to objects: probabilities of tokens of one object add up.
 
-"This is the last measurement of a live object" is said by each token of itself, so for the tokens of one object
-these are disjoint events.
+"This is the last measurement of a live object" is said by each token of itself, so for the tokens of one
+object these are disjoint events.
 """
 
 from typing import NamedTuple

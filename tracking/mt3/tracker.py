@@ -3,7 +3,7 @@
 The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class MT3State:
 
     scans: tuple[tuple[np.ndarray, int], ...] = ()
     count: int = 0
-    links: Links = Links.none()
+    links: Links = field(default_factory=Links.none)
     expected: float = 0.0
 
 
@@ -91,9 +91,9 @@ class MT3:
         Returns:
             Estimated objects after the scan.
         Raises:
-            ValueError: bad shape or value, a time before the last one or off the step, measurements outside the
-                field of view of the training (see `MT3Config.outside`), or too many in a window; the tracker is
-                then unchanged.
+            ValueError: bad shape or value, a time before the last one or off the step, measurements outside
+                the field of view of the training (see `MT3Config.outside`), or too many in a window; the
+                tracker is then unchanged.
         """
         task = self.model.task
         z = as_measurements(z, task.sight.dim_z)
@@ -147,8 +147,8 @@ class MT3:
         steps = round(dt / self.model.task.dt)
         if steps < 1 or abs(dt / self.model.task.dt - steps) > OFF_STEP:
             raise ValueError(
-                f"scans must be a whole number of steps of {self.model.task.dt:g} s apart, for which the weights "
-                f"'{self.model.task.name}' were trained, got {dt:g} s"
+                f"scans must be a whole number of steps of {self.model.task.dt:g} s apart, for which the "
+                f"weights '{self.model.task.name}' were trained, got {dt:g} s"
             )
         return steps
 
@@ -170,11 +170,9 @@ def window(scans, device="cpu") -> Windows:
     z = np.concatenate([scan for scan, _ in scans])
     age = np.repeat(np.arange(len(scans)), [len(scan) for scan, _ in scans])
     n = len(z)
-    z = torch.as_tensor(z, dtype=torch.float32, device=device)[None]
-    age = torch.as_tensor(age, device=device)[None]
     return Windows(
-        z,
-        age,
+        torch.as_tensor(z, dtype=torch.float32, device=device)[None],
+        torch.as_tensor(age, device=device)[None],
         torch.ones(1, n, dtype=torch.bool, device=device),
         torch.full((1, n), -1, device=device),
         torch.zeros(1, n, 4, device=device),

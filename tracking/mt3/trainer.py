@@ -50,7 +50,7 @@ class TrainConfig:
 
 @dataclass
 class Progress:
-    """How far a run is: gradient steps, windows, seconds of training, and means of the loss since last asked."""
+    """How far a run is: steps, windows, seconds of training, and means of the loss since last asked."""
 
     step: int = 0
     windows: int = 0
@@ -72,9 +72,9 @@ class Trainer:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         task: Task,
-        loss: Callable[[nn.Module, Windows], dict[str, torch.Tensor]],
+        loss: Callable[[Any, Windows], dict[str, torch.Tensor]],
         draw: Callable[[int], Windows],
         generator: torch.Generator,
         config: TrainConfig,
@@ -170,7 +170,7 @@ class Trainer:
             else:
                 self.average[name].copy_(value)
 
-    def averaged(self, network: nn.Module) -> nn.Module:
+    def averaged(self, network: Any) -> Any:
         """Put the averaged weights into a network of the same kind."""
         network.load_state_dict(self.average)
         return network.eval()
@@ -211,6 +211,6 @@ class Trainer:
             raise ValueError(f"{path} does not fit this network: {error}") from None
 
 
-def model_of(trainer: Trainer, network: nn.Module, **reading) -> Model:
+def model_of(trainer: Trainer, network: Any, **reading) -> Model:
     """The averaged network as a model."""
     return Model(trainer.averaged(network), trainer.task).with_reading(**reading)

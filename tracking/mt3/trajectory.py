@@ -71,11 +71,12 @@ class Layout(NamedTuple):
     real: Tensor
 
     def gather(self, order: Tensor) -> "Layout":
-        return Layout(*(None if a is None else gathered(a, order) for a in self))
+        x, s, R, real = (gathered(a, order) for a in (self.x, self.s, self.R, self.real))
+        return Layout(x, s, R, None if self.rate is None else gathered(self.rate, order), real)
 
 
 class Stage(NamedTuple):
-    """What every token of a layer says: logits of object and alive, own residual, velocity, final offset."""
+    """What the tokens of a layer say on the way, as `Auxiliary`."""
 
     order: Tensor  # (b, n) into the tokens of the window
     auxiliary: Tensor  # (b, n, 8)
@@ -120,13 +121,15 @@ class TrajectoryNetwork(nn.Module):
         self.config = config = config or TrajectoryConfig()
         n, low, high = WAVES
         wave = torch.logspace(np.log10(low), np.log10(high), n)
+        self.frequency: Tensor
         self.register_buffer("frequency", 2 * torch.pi / wave, persistent=False)
         self.embed = nn.Linear(2 + 4 * n + (sight.dim_z + 4 if sight.radar else 0), config.width)
         self.time = nn.Parameter(0.3 * torch.randn(scans, config.width))
         self.layers = nn.ModuleList(Layer(config, sight.radar, first=i == 0) for i in range(len(config.keep)))
         self.heads = nn.ModuleList(Auxiliary(config.width) for _ in config.keep)
-        self.exists = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, 1))
-        nn.init.constant_(self.exists[1].bias, -2.0)
+        exists = nn.Linear(config.width, 1)
+        nn.init.constant_(exists.bias, -2.0)
+        self.exists = nn.Sequential(nn.LayerNorm(config.width), exists)
         self.locate = StateHead(config.width)
         self.refine = nn.ModuleList(Layer(config, sight.radar) for _ in config.refine)
         self.later = nn.ModuleList(Correction(config.width) for _ in config.refine)
@@ -188,7 +191,7 @@ def _best(score, keep, h, layout, order):
 
 
 class Auxiliary(nn.Module):
-    """Eight numbers of every token: logits of object and alive, own residual (2), velocity (2), offset (2)."""
+    """Of every token: logits of object and alive, own residual (2), velocity (2), offset to the end (2)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -222,9 +225,10 @@ class Correction(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 9))
-        nn.init.zeros_(self.net[2].weight)
-        nn.init.zeros_(self.net[2].bias)
+        out = nn.Linear(width, 9)
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+        self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), out)
 
     def forward(self, h: Tensor, last: Answer) -> Answer:
         out = self.net(self.norm(h)).float()
@@ -374,5 +378,6 @@ def _features(layout: Layout, doppler: bool) -> Tensor:
     (x, y), s = layout.x.unbind(-1), layout.s
     columns = [x, y, x * s, y * s, s, s**2, x**2 + y**2]
     if doppler:
+        assert layout.rate is not None
         columns += [y**2, x * y, layout.rate, layout.rate**2]
     return torch.stack(columns, -1)

@@ -1,5 +1,6 @@
 """Windows: the measurements of the last scans, what MT3 sees at once, in batches of one shape."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -31,13 +32,18 @@ class Windows(NamedTuple):
     def __len__(self) -> int:
         return len(self.z)
 
+    @classmethod
+    def of(cls, arrays: Iterable[Tensor]) -> "Windows":
+        """From the arrays, in their order."""
+        return cls(*arrays)
+
     def changed(self, **arrays: Tensor) -> "Windows":
         """The same with some other arrays."""
         return Windows(**(self._asdict() | arrays))
 
     def take(self, rows) -> "Windows":
         """Some of the windows."""
-        return Windows(*(a[rows] for a in self))
+        return Windows.of(a[rows] for a in self)
 
     def trimmed(self, multiple: int = 1) -> "Windows":
         """Without the padding that no window needs, to a multiple of some number of tokens."""
@@ -47,10 +53,16 @@ class Windows(NamedTuple):
 
     def tokens(self, which) -> "Windows":
         """Some of the tokens of every window, a slice or an order (n,)."""
-        return Windows(*(a[:, which] for a in self[:5]), *self[5:])
+        return Windows.of([*(a[:, which] for a in self[:5]), *self[5:]])
 
     def shortened(self, scans: int, share: float, generator: torch.Generator) -> "Windows":
-        """A share of the windows with only their last scans, 1 to `scans` - 1 of them: a stream that began there."""
+        """Some of the windows cut to their last scans, 1 to `scans` - 1 of them: streams that began there.
+
+        Args:
+            scans: of a window.
+            share: of the windows that is cut, about.
+            generator: of the random numbers.
+        """
         b = len(self)
         draw = torch.rand(2, b, generator=generator, device=generator.device).to(self.z.device)
         oldest = torch.where(draw[0] < share, (draw[1] * (scans - 1)).long(), scans)
