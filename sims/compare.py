@@ -61,11 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare(args: argparse.Namespace) -> int:
     """Run trackers on a scenario, write the JSON file and print the table."""
     problem, seed = args.scenario, args.seed
+    settings = {name: settings_of(problem, name) for name in args.trackers}
     try:
         workers = workers_of(args)
+        for name in settings:  # as a tracker without weights for this scenario
+            TRACKERS[name](problem, **settings[name])
     except ValueError as error:
         return _fail(2, str(error))
-    settings = {name: settings_of(problem, name) for name in args.trackers}
     with notice_of_compilation():
         for name in settings:
             warm_up(problem, name, settings[name])

@@ -7,27 +7,16 @@ pytest.importorskip("torch", reason="MT3 needs the extra `learn`")
 pytest.importorskip("safetensors", reason="MT3 needs the extra `learn`")
 
 import torch
+from small_networks import SMALL, SMALL_MT3, stirred  # tests/mt3/small_networks.py
 
 from sims.scenarios import SCENARIOS
 from sims.train.mt3 import task_of
 from sims.windows import WindowSimulator
 from tracking.mt3.model import Model
 from tracking.mt3.network import MT3Network, MT3NetworkConfig
-from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+from tracking.mt3.trajectory import TrajectoryNetwork
 
 torch.set_num_threads(1)
-ALL = 100_000  # a cascade that leaves tokens out is not continuous, so it has tests of its own
-SMALL = TrajectoryConfig(width=32, heads=4, hidden=48, keep=(ALL, ALL, ALL), last_scans=4, refine=(ALL,))
-SMALL_MT3 = {"width": 32, "heads": 4, "hidden": 48, "encoder": 2, "decoder": 2}
-
-
-def stirred(network, seed=0):
-    """The network with every parameter moved a little, so that nothing is zero by construction."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in network.parameters():
-            p += 0.05 * torch.randn(p.shape, generator=generator)
-    return network.eval()
 
 
 @pytest.fixture(params=["mt3-task2", "radar-2"])

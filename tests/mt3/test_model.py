@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, stirred  # tests/mt3/conftest.py
+from small_networks import SMALL, stirred  # tests/mt3/small_networks.py
 
 from sims.train.mt3 import main
 from sims.train.mt3 import trajectory_loss_of as loss_of

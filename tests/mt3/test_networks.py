@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import stirred  # tests/mt3/conftest.py
+from small_networks import stirred  # tests/mt3/small_networks.py
 
 from sims.train.mt3 import trajectory_loss_of as loss_of
 from tracking.mt3.criterion import Criterion

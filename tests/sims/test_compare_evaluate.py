@@ -19,7 +19,7 @@ from sims.evaluate import (
 )
 from sims.parallel import Workers
 from sims.scenarios import SCENARIOS, scenario
-from sims.trackers import CHOSEN, SETTINGS, TRACKERS, expected_number, settings_of, with_threshold
+from sims.trackers import CHOSEN, FILTERS, SETTINGS, TRACKERS, expected_number, settings_of, with_threshold
 from tracking.metrics import gospa, ospa, ospa2
 from tracking.tracks import Tracks
 
@@ -180,7 +180,7 @@ def test_the_warm_up_comes_once_and_touches_no_number(monkeypatch):
 # ---------------------------------------------------------------- thresholds
 
 
-@pytest.mark.parametrize("name", [*TRACKERS, "best"])
+@pytest.mark.parametrize("name", [*FILTERS, "best"])
 def test_one_run_gives_the_errors_at_every_threshold(name):
     s = scenario("mt3-task2")
     tracker, settings = ("pmbm", {"estimator": "best", "recycle": 0.1}) if name == "best" else (name, {})
@@ -224,7 +224,7 @@ def test_after_one_scan_all_filters_expect_the_same_number_of_objects():
     """Births are Poisson, and no track can compete yet: every filter is exact."""
     s = scenario("mt3-task2")
     scene = scene_of(s, 0, 0)
-    found = {name: make(s, gate=40.0) for name, make in TRACKERS.items()}
+    found = {name: make(s, gate=40.0) for name, make in ((n, TRACKERS[n]) for n in FILTERS)}
     for tracker in found.values():
         tracker.step(scene.scans[0], scene.time[0])
     z, p_detect, u = scene.scans[0], 0.8, s.initial.rate
@@ -243,14 +243,14 @@ def test_settings_are_for_known_scenarios_and_trackers():
         assert set(settings) <= set(TRACKERS)
         assert name in SCENARIOS
     for s in SCENARIOS.values():
-        for name, make in TRACKERS.items():
+        for name, make in ((n, TRACKERS[n]) for n in FILTERS):
             tracker = make(s, **settings_of(s, name))
             for key, value in settings_of(s, name).items():
                 assert getattr(tracker.config, key) == value
             assert getattr(tracker.config, "gospa_c", s.gospa_c) == s.gospa_c
 
 
-@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("name", FILTERS)
 def test_without_noise_and_clutter_every_tracker_is_right(name):
     s = scenario("mt3-task1")
     for r in evaluate(s, {name: settings_of(s, name)}, runs=3)[name]:
@@ -258,7 +258,7 @@ def test_without_noise_and_clutter_every_tracker_is_right(name):
         assert r.expected == pytest.approx(r.true, abs=0.01)
 
 
-@pytest.mark.parametrize(("name", "bound"), [(n, 29.0 if n in ("phd", "cphd") else 27.0) for n in TRACKERS])
+@pytest.mark.parametrize(("name", "bound"), [(n, 29.0 if n in ("phd", "cphd") else 27.0) for n in FILTERS])
 def test_the_demonstration_is_tracked(name, bound):
     s = scenario("crossing")
     runs = evaluate(s, {name: settings_of(s, name)}, runs=2)[name]
