@@ -23,8 +23,10 @@ from torch import nn
 from sims.arguments import Parser, a_scenario, natural, output
 from sims.scenarios import Scenario
 from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
-from sims.train.score import Metric, calibration, choose, errors, found_in
+from sims.train.card import card
+from sims.train.score import RATES, Metric, calibration, choose, errors, found_in, nll
 from sims.windows import WindowSimulator
+from tracking.formats.files import atomic_write
 from tracking.models import UniformBirth
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.geometry import Sight
@@ -197,6 +199,9 @@ def _finish(args, trainer, spare, scenario, metric):
     choice = WindowSimulator(scenario, args.seed + VALIDATE + 1, args.device).draw(n)
     test = WindowSimulator(scenario, args.seed + TEST, args.device).draw(n)
     model, _ = choose(model_of(trainer, spare), choice, metric)
+    found, truth = found_in(model, choice), as_arrays(choice)
+    volume = volume_of(trainer.task)
+    rate = min(RATES, key=lambda rate: nll(found, truth, metric.dims, rate, volume))
     found, truth = found_in(model, test), as_arrays(test)
     e = errors(found, truth, metric, model.reading.threshold)
     progress = trainer.progress
@@ -217,11 +222,25 @@ def _finish(args, trainer, spare, scenario, metric):
         **dict(zip(("gospa", "localisation", "missed", "false"), e.mean(0).tolist())),
         "gospa_se": float(e[:, 0].std() / np.sqrt(len(e))),
         "mean_objects": float(np.mean([len(x) for x in truth])),
+        "nll": nll(found, truth, metric.dims, rate, volume),
+        "missed_rate": rate,
         "calibration": calibration(found, truth),
     }
     if args.out:
         model.save(args.out, **{k: v for k, v in result.items() if k != "calibration"})
+        with atomic_write(Path(args.out).with_suffix(".md")) as file:
+            file.write(card(result, trainer.task))
     print(json.dumps(result, indent=1))
+
+
+def volume_of(task: Task) -> float:
+    """Volume of the states that objects may have; velocities lie within six times their spread."""
+    lower, upper = np.array(task.sight.lower), np.array(task.sight.upper)
+    if task.sight.radar:
+        area = 0.5 * (upper[0] ** 2 - lower[0] ** 2) * (upper[1] - lower[1])
+    else:
+        area = np.prod(upper - lower)
+    return float(area * (6 * task.speed) ** (task.dims - 2))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from tracking.metrics import gospa
 from tracking.mt3.model import Model, as_arrays
@@ -11,6 +12,8 @@ from tracking.mt3.windows import Windows
 
 THRESHOLDS = np.arange(0.2, 0.91, 0.05)
 RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5)}  # m, by entries of the state that are compared
+SURE = 0.99  # existence probabilities of the likelihood are at most this, as in arXiv 2202.07909
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of missed objects, tried
 HIT = 2.0  # m, within which an object counts as the one that was meant
 
 
@@ -52,6 +55,36 @@ def choose(model: Model, windows: Windows, metric: Metric) -> tuple[Model, float
             value = errors(found, truth, metric, threshold)[:, 0].mean()
             best = min(best, (float(value), float(threshold), radius))
     return model.with_reading(threshold=best[1], radius=best[2]), best[0]
+
+
+def nll(found: list[Objects], truth: list[np.ndarray], dims: int, rate: float, volume: float) -> float:
+    """Mean negative log likelihood of the true sets under what was found, by the best assignment.
+
+    What was found is taken as a Poisson multi-Bernoulli density: an object a Bernoulli with its Gaussian, and
+    beside them missed objects, Poisson and uniform.
+
+    Args:
+        found: objects of each window, all of them.
+        truth: true states (k, d) of each window.
+        dims:  entries of the state that count.
+        rate:  expected number of missed objects.
+        volume: of the region they are uniform in, in units of the state.
+    Source: Pinto, Xia, Svensson, Wymeersch, "An uncertainty-aware performance measure for multi-object
+    tracking" (IEEE Signal Processing Letters 2021).
+    """
+    total = 0.0
+    for objects, x in zip(found, truth, strict=True):
+        r = np.clip(objects.existence, 1e-6, SURE)
+        total += rate - np.log1p(-r).sum()
+        cost = np.full((len(x), len(r) + len(x)), -np.log(rate / volume))
+        for k in range(len(r)):
+            e = x[:, :dims] - objects.mean[k, :dims]
+            P = objects.cov[k, :dims, :dims]
+            d2 = np.einsum("ni,ij,nj->n", e, np.linalg.inv(P), e)
+            log_n = -0.5 * (d2 + np.linalg.slogdet(2 * np.pi * P)[1])
+            cost[:, k] = -log_n - np.log(r[k]) + np.log1p(-r[k])
+        total += cost[linear_sum_assignment(cost)].sum()
+    return float(total / len(found))
 
 
 def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:

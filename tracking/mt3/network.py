@@ -184,6 +184,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Tensor:
+        """Mixture (b, k, width) of values (b, n, width) for queries (b, k, width)."""
         q, k, v = (
             f(a).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for f, a in zip((self.q, self.k, self.v), (q, k, v))
@@ -225,6 +226,7 @@ class EncoderLayer(nn.Module):
         self.around, self.after = _Residual(config), _Residual(config)
 
     def forward(self, x: Tensor, time: Tensor, real: Tensor) -> Tensor:
+        """Tokens (b, n, width) after the layer; `time` (b, n, width) is their time encoding."""
         x = self.around(x, lambda y: self.attention(y + time, y + time, y, real))
         return self.after(x, self.feed)
 
@@ -238,6 +240,7 @@ class DecoderLayer(nn.Module):
         self.first, self.second, self.third = (_Residual(config) for _ in range(3))
 
     def forward(self, o: Tensor, where: Tensor, memory: Tensor, time: Tensor, real: Tensor) -> Tensor:
+        """Queries (b, k, width) after the layer; `where` (b, k, width) is their position embedding."""
         o = self.first(o, lambda y: self.among(y + where, y + where, y))
         o = self.second(o, lambda y: self.across(y + where, memory + time, memory, real))
         return self.third(o, self.feed)

@@ -71,6 +71,7 @@ class Layout(NamedTuple):
     real: Tensor
 
     def gather(self, order: Tensor) -> "Layout":
+        """That of the tokens `order` (b, k)."""
         x, s, R, real = (gathered(a, order) for a in (self.x, self.s, self.R, self.real))
         return Layout(x, s, R, None if self.rate is None else gathered(self.rate, order), real)
 
@@ -198,6 +199,7 @@ class Auxiliary(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 8))
 
     def forward(self, h: Tensor) -> Tensor:
+        """The eight numbers (b, n, 8) of tokens (b, n, width)."""
         return self.net(h).float()
 
 
@@ -213,6 +215,7 @@ class StateHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor, x: Tensor, auxiliary: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations (b, n, 4); x (b, n, 2) m, age (b, n) s."""
         out = self.out(self.net(self.norm(h))).float()
         velocity = SPEED * auxiliary[..., 4:6]
         position = x + velocity * age[..., None] + 2 * out[..., :2]
@@ -231,6 +234,7 @@ class Correction(nn.Module):
         self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), out)
 
     def forward(self, h: Tensor, last: Answer) -> Answer:
+        """The answer of before, corrected by what tokens (b, n, width) say now."""
         out = self.net(self.norm(h)).float()
         scale = out.new_tensor([2.0, 2.0, SPEED, SPEED])
         return last._replace(
@@ -252,6 +256,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, h: Tensor, layout: Layout) -> Tensor:
+        """Tokens (b, n, width) after the layer."""
         h = h + self.attention(self.before(h), layout)
         return h + self.feed(self.between(h))
 
@@ -287,6 +292,7 @@ class TrajectoryAttention(nn.Module):
         self.out = nn.Linear((dim + moments) * heads, config.width)
 
     def forward(self, h: Tensor, layout: Layout) -> Tensor:
+        """What tokens (b, n, width) read from each other."""
         b, n, _ = h.shape
         q, k, v = self.project(h).float().reshape(b, n, 3, self.heads, self.dim).permute(2, 0, 3, 1, 4)
         phi = _features(layout, self.doppler)  # (b, n, f)
