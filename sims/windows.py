@@ -182,19 +182,25 @@ class WindowSimulator:
 
     def _pack(self, z, age, real, origin, state, target, alive, max_tokens) -> Windows:
         """Tokens to the front, the latest scan first, in random order within each scan."""
-        b = len(z)
-        key = age + self._uniform(*age.shape) + torch.where(real, 0.0, 1e3)
-        order = key.reshape(b, -1).argsort(1)
-        longest = int(real.reshape(b, -1).sum(1).max()) if max_tokens is None else max_tokens
-        order = order[:, : max(longest, 1)]
-        flat = (a.reshape(b, -1, *a.shape[3:]) for a in (z, age, real, origin, state))
+        b, _, m = real.shape
+        # One order of the slots for all windows of a draw; the tokens that are left of it stand anywhere.
+        slots = torch.randperm(m, generator=self.generator, device=self.device)
         z, age, real, origin, state = (
-            a.gather(1, order.reshape(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
-            for a in flat
+            a.flip(1)[:, :, slots].reshape(b, -1, *a.shape[3:]) for a in (z, age, real, origin, state)
         )
-        keep = real[..., None]
-        origin = torch.where(real, origin, -1)
-        return Windows(z * keep, torch.where(real, age, 0), real, origin, state * keep, target, alive)
+        place = real.cumsum(1) - 1
+        width = int(real.sum(1).max()) if max_tokens is None else max_tokens
+        place = torch.where(real & (place < width), place, width)  # what is left over goes to a last place
+
+        def packed(a, fill):
+            out = a.new_full((b, width + 1, *a.shape[2:]), fill)
+            index = place.reshape(*place.shape, *[1] * (a.ndim - 2)).expand_as(a)
+            return out.scatter(1, index, a)[:, :width]
+
+        token = torch.arange(width, device=self.device) < real.sum(1, keepdim=True)
+        return Windows(
+            packed(z, 0.0), packed(age, 0), token, packed(origin, -1), packed(state, 0.0), target, alive
+        )
 
     def _noise_root(self, x):
         """A root (..., d_z, d_z) of the measurement noise at states (..., 4)."""
