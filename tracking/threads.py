@@ -1,5 +1,6 @@
 """Compiled loops on several threads of one process; the interpreter's lock is not held meanwhile."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -10,7 +11,9 @@ import numpy as np
 
 def in_parallel(function: Callable[..., Any], pieces: Sequence[tuple]) -> list[Any]:
     """function(*piece) of every piece, in order: the first on this thread, each other on one of its own."""
-    others = [_pool(len(pieces) - 1).submit(function, *piece) for piece in pieces[1:]]
+    if len(pieces) == 1:
+        return [function(*pieces[0])]
+    others = [_pool().submit(function, *piece) for piece in pieces[1:]]
     return [function(*pieces[0]), *(other.result() for other in others)]
 
 
@@ -28,6 +31,10 @@ def shares(starts: np.ndarray, threads: int, least: int) -> np.ndarray:
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work, started once."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="clusters")
+def _pool() -> ThreadPoolExecutor:
+    """Threads that wait for work, each started when the others are busy."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="clusters")
+
+
+if hasattr(os, "register_at_fork"):  # a child has the pool but not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -27,6 +27,7 @@ from sims.trackers import TRACKERS, settings_of
 from tracking.tracks import Tracks
 
 MB = 1e6
+LONGEST = 1e6  # s, that a timer is set to
 SHORTEST = 1e-3  # s, that a timer is set to
 RUN = 10  # a run may take this many times what a scan may
 EASY = 300  # objects in a scene up to which a few scans of it take no time worth mentioning
@@ -135,6 +136,7 @@ def limited(seconds: float):
     if not np.isfinite(seconds) or not hasattr(signal, "setitimer"):
         yield
         return
+    seconds = min(seconds, LONGEST)
     end = time.process_time() + seconds
 
     def look(*_):

@@ -39,6 +39,7 @@ PROGRAM = "python -m sims.bench"
 SCENES = ("small", "dense", "large", "huge", "mega")
 DEFAULT = ("pmbm", "lmb", "glmb", "gnn", "plain", "truth")
 RUNS = 5
+CAP = 10  # s
 SCALING_RUNS = 1
 NAMES = (*TRACKERS, *REFERENCES)
 
@@ -164,10 +165,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--cap",
         type=positive,
-        default=10,
         metavar="S",
         help="a tracker is cut off when a scan takes more CPU time than this, s, or all scans ten times as "
-        "much; default: 10",
+        f"much; default: {CAP}",
     )
     add("--peers", action="store_true", help=f"also Stone Soup's trackers: {' '.join(PEERS)}")
     add("--scaling", action="store_true", help="time per scan by number of objects at constant density")
@@ -187,7 +187,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.command = shlex.join([*PROGRAM.split(), *argv])
     _check(parser, args)
     args.objects = sorted(set(args.objects)) if args.objects else None
-    args.scenario = args.scenario or [SCENARIOS[name] for name in SCENES]
+    scenarios = args.scenario or [SCENARIOS[name] for name in SCENES]
+    args.scenario = list({problem.name: problem for problem in scenarios}.values())
+    args.cap = args.cap or CAP
     args.runs = args.runs or (SCALING_RUNS if args.scaling else RUNS)
     return args
 
@@ -198,6 +200,12 @@ def _check(parser, args):
         parser.error(f"{modes[0]} goes without {modes[1]}")
     if modes and args.scenario:
         parser.error(f"--scenario goes without {modes[0]}")
+    if args.plot and args.plot == args.json:
+        parser.error("--plot and --json must be different files")
+    if args.threads == 1:
+        parser.error("--threads compares one thread with more: at least 2")
+    if (args.kernels or args.threads) and (args.scans or args.runs or args.cap):
+        parser.error(f"{modes[0]} goes without --scans, --runs and --cap")
     if args.plot and not args.scaling:
         parser.error("--plot goes with --scaling")
     if args.objects and not (args.scaling or args.threads):

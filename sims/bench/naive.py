@@ -1,6 +1,7 @@
 """The inner parts as one writes them first, over SciPy and NumPy: what `sims.bench.kernels` compares with."""
 
 from heapq import heappop, heappush
+from itertools import count
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -12,7 +13,8 @@ def k_best(cost: np.ndarray, k: int) -> np.ndarray:
     Source: Murty (Oper. Res. 1968).
     """
     heap: list[tuple[float, int, np.ndarray, np.ndarray, int]] = []
-    _push(heap, cost, 0)
+    number = count()  # decides between equal costs
+    _push(heap, cost, 0, number)
     found: list[float] = []
     while heap and len(found) < k:
         total, _, table, column, first = heappop(heap)
@@ -20,7 +22,7 @@ def k_best(cost: np.ndarray, k: int) -> np.ndarray:
         for row in range(first, len(cost)):
             child = table.copy()
             child[row, column[row]] = np.inf
-            _push(heap, child, row)
+            _push(heap, child, row, number)
             keep = table[row, column[row]]
             table = table.copy()
             table[row] = np.inf  # rows before are fixed
@@ -29,12 +31,12 @@ def k_best(cost: np.ndarray, k: int) -> np.ndarray:
     return np.array(found)
 
 
-def _push(heap, table, first):
+def _push(heap, table, first, number):
     try:
         row, column = linear_sum_assignment(table)
     except ValueError:  # no assignment is left
         return
-    heappush(heap, (float(table[row, column].sum()), len(heap) + 10**6 * first, table, column, first))
+    heappush(heap, (float(table[row, column].sum()), next(number), table, column, first))
 
 
 def kalman(tracks):

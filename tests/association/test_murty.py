@@ -158,7 +158,7 @@ def test_nothing_feasible_gives_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(cost=np.zeros((2, 2)), k=0), "k must be at least 1"),
+        (dict(cost=np.zeros((2, 2)), k=0), "k must be a whole number >= 1, got 0"),
         (dict(cost=[[np.nan, 1.0]], k=1), "finite or"),
         (dict(cost=[[-np.inf, 1.0]], k=1), "finite or"),
         (dict(cost=np.zeros((2, 2)), k=1, private=np.full((2, 1), np.nan)), "finite or"),

@@ -1,5 +1,8 @@
 """Threads that share the clusters of a scan: the same result to the last bit."""
 
+import multiprocessing
+import os
+import threading
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from sims.evaluate import scene_of
 from sims.scenarios import SCENARIOS
 from sims.trackers import TRACKERS, settings_of
+from tracking import PMBM
 from tracking.filters import hypotheses
 from tracking.threads import in_parallel, shares
 
@@ -84,3 +88,26 @@ def test_an_error_of_any_piece_is_raised():
     assert in_parallel(fail, [(0,), (1,)]) == [0, 1]
     with pytest.raises(ValueError, match="piece 2"):
         in_parallel(fail, [(0,), (1,), (2,)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own():
+    assert in_parallel(abs, [(-1,), (-2,)]) == [1, 2]
+    child = multiprocessing.get_context("fork").Process(target=in_parallel, args=(abs, [(-1,), (-2,)]))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def test_threads_are_shared_by_all_who_ask():
+    for n in range(1, 12):
+        in_parallel(abs, [(-k,) for k in range(n)])
+    mine = [t for t in threading.enumerate() if t.name.startswith("clusters")]
+    assert len(mine) <= os.cpu_count()
+
+
+@pytest.mark.parametrize("name", ["threads", "max_gated", "keep_apart"])
+@pytest.mark.parametrize("bad", [0, 2.5, "2", None, True, 10**30, np.nan, np.inf])
+def test_numbers_of_things_are_whole(name, bad):
+    with pytest.raises(ValueError, match=f"{name} must be a"):
+        PMBM.Config(**{name: bad})

@@ -45,8 +45,10 @@ def k_best(cost, k: int, private=None, base=None, max_gap: float = np.inf):
         raise ValueError(
             f"cost {cost.shape}, private {private.shape} and base {base.shape} do not fit together"
         )
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if k < 1 or k != int(k):
+        raise ValueError(f"k must be a whole number >= 1, got {k}")
+    if not np.isfinite(base).all():
+        raise ValueError(f"base must be finite, got {base.tolist()}")
     if (
         np.isnan(cost).any()
         or np.isnan(private).any()

@@ -196,7 +196,7 @@ def associate(
                  chain stays on one.
     """
     order, starts = _components(mixture, options, limits, options.n_new)
-    ends = shares(starts, 1 if limits.gibbs_sweeps > 0 else threads, LEAST)
+    ends = shares(starts, 1 if limits.gibbs_sweeps > 0 else int(threads), LEAST)
 
     def part(first, last):
         return _associate(mixture, options, limits, rng, order, starts, first, last)
@@ -207,13 +207,25 @@ def associate(
 
 def _together(parts) -> Associated:
     """What the threads have found, one after another."""
-    columns = list(zip(*parts))
-    track, local, row, entry = (_chained(columns[i]) for i in (0, 1, 2, 4))
-    before = np.cumsum([0] + [offset[-1] for offset in columns[1]])
-    entries = [np.where(e >= 0, e + b, -1) for e, b in zip(columns[5], before)]
-    log_w, option, source, recycled, weight = (np.concatenate(columns[i]) for i in (3, 6, 7, 8, 9))
-    mixture = Mixture(track, local, row, log_w, entry, np.concatenate(entries))
-    return Associated(mixture, option, source, recycled, weight, np.sum(columns[10], axis=0))
+    track, local, row, log_w, cell, entry, option, source, recycled, weight, explained = zip(*parts)
+    before = np.cumsum([0] + [offset[-1] for offset in local])
+    entries = [np.where(e >= 0, e + b, -1) for e, b in zip(entry, before)]
+    mixture = Mixture(
+        _chained(track),
+        _chained(local),
+        _chained(row),
+        np.concatenate(log_w),
+        _chained(cell),
+        np.concatenate(entries),
+    )
+    return Associated(
+        mixture,
+        np.concatenate(option),
+        np.concatenate(source),
+        np.concatenate(recycled),
+        np.concatenate(weight),
+        np.sum(explained, axis=0),
+    )
 
 
 def _chained(offsets):

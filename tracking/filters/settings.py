@@ -21,6 +21,8 @@ COUNT = {  # with the least that is accepted
     "max_poisson": 0,
     "gibbs_sweeps": 0,
 }
+NUMBERS = (*POSITIVE, *PROBABILITY, *NOT_NEGATIVE, *COUNT, "gospa_p", "split")
+LARGEST = 2**31 - 1
 
 
 def check_settings(config, **choices) -> None:
@@ -37,14 +39,16 @@ def check_settings(config, **choices) -> None:
         if name in choices:
             if value not in choices[name]:
                 raise ValueError(f"{name} must be one of {sorted(choices[name])}, got {value!r}")
+        elif name in NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
+            raise ValueError(f"{name} must be a number, got {value!r}")
         elif name in POSITIVE and not value > 0:  # NaN fails too
             raise ValueError(f"{name} must be > 0, got {value}")
         elif name in PROBABILITY and not 0 <= value <= 1:
             raise ValueError(f"{name} must be a probability in [0, 1], got {value}")
         elif name in NOT_NEGATIVE and not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}")
-        elif name in COUNT and not (np.isfinite(value) and int(value) == value and value >= COUNT[name]):
-            raise ValueError(f"{name} must be a whole number >= {COUNT[name]}, got {value}")
+        elif name in COUNT and not (COUNT[name] <= value <= LARGEST and int(value) == value):
+            raise ValueError(f"{name} must be a whole number from {COUNT[name]} to {LARGEST}, got {value}")
         elif name == "gospa_p" and not 1 <= value < np.inf:
             raise ValueError(f"gospa_p must be finite and >= 1, got {value}")
         elif name == "split" and np.isnan(value):
