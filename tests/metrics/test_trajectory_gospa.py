@@ -205,7 +205,9 @@ def test_one_time_is_gospa(x, y, p, gamma):
     a, b = (s[~np.isnan(s[:, 0, 0]), 0] for s in (x, y))
     expected = gospa(a, b, 3.0, p)
     result = trajectory_gospa(x, y, 3.0, p, gamma)
-    assert (result.total, result.switch) == pytest.approx((expected.total, 0), abs=1e-9)
+    assert (result.total, result.switch) == pytest.approx(
+        (expected.total, 0), abs=1e-6
+    )  # of the linear programme
 
 
 @settings(max_examples=40, deadline=None)
