@@ -25,6 +25,7 @@ from tracking.metrics.sets import as_cutoff, as_trajectory_sets, existence
 from tracking.tracks import Trajectories
 
 INTEGRAL = 1e-6  # weights closer than this to whole numbers are whole numbers seen through the solver
+PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # the least it takes
 
 
 class TrajectoryGospa(NamedTuple):
@@ -126,7 +127,8 @@ def _solve(gain, rows, cols, change):
     shares = [_shares(side, begins, segment, len(cost)) for side in (rows, cols)]
     limit = np.concatenate((np.zeros(links), *(np.ones(share.shape[0]) for share in shares)))
     # The dual simplex method is 3 to 15 times faster here than the interior point, and ends in a vertex.
-    result = linprog(cost, vstack((increments, *shares)), limit, bounds=(0, 1), method="highs-ds")
+    constraints = vstack((increments, *shares))
+    result = linprog(cost, constraints, limit, bounds=(0, 1), method="highs-ds", options=PRECISE)
     if not result.success:
         raise RuntimeError(f"the linear program of the trajectory metric was not solved: {result.message}")
     return result.x[:segments][segment]
