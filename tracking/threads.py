@@ -10,7 +10,7 @@ import numpy as np
 
 
 def in_parallel(function: Callable[..., Any], pieces: Sequence[tuple]) -> list[Any]:
-    """function(*piece) of every piece, in order: the first on this thread, each other on one of its own."""
+    """function(*piece) of every piece, in order: the first on this thread, the others beside it."""
     if len(pieces) == 1:
         return [function(*pieces[0])]
     others = [_pool().submit(function, *piece) for piece in pieces[1:]]

@@ -161,7 +161,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     held_out = WindowSimulator(scenario, args.seed + VALIDATE, device).draw(N_VALIDATE)
     spare = make().to(device)
     start = saved = checked = time.monotonic()
-    checks = 0
     try:
         while not trainer.done and time.monotonic() - start < 60 * (args.slot or np.inf):
             left = 60 * args.slot - (time.monotonic() - start) if args.slot else np.inf
@@ -172,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if now - checked > args.check * 60 or trainer.done:
                 model = model_of(trainer, spare, threshold=0.6, radius=1.0)
                 value = errors(found_in(model, held_out), as_arrays(held_out), metric, 0.6)[:, 0].mean()
-                score, checked, checks = f" | held out {value:.3f}", time.monotonic(), checks + 1
+                score, checked = f" | held out {value:.3f}", time.monotonic()
             rate = progress.windows / max(progress.seconds, 1e-9)
             print(
                 f"{100 * trainer.share:5.1f} % step {progress.step} {rate:.1f} win/s {line}{score}",

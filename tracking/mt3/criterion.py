@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tracking.mt3.answers import OFF, Answer, gathered
 from tracking.mt3.matching import greedy, hungarian
 from tracking.mt3.network import Memory, MT3Network
-from tracking.mt3.trajectory import OFF, Answer
 from tracking.mt3.windows import Windows
 
 
@@ -59,16 +59,12 @@ class Criterion:
             answer.logit, matched, pos_weight=answer.logit.new_tensor(self.positive), reduction="none"
         )
         exists = (exists * answer.mask).sum() / answer.mask.numel()
-        error = (_rows(answer.mean, row)[..., :dims] - target).abs()
+        error = (gathered(answer.mean, row)[..., :dims] - target).abs()
         if uncertain and not encoder:
-            std = _rows(answer.log_std, row)[..., :dims].exp()
+            std = gathered(answer.log_std, row)[..., :dims].exp()
             error = 0.5 * (error / std).square() + std.log()
         each = error.sum(-1) if uncertain else error.mean(-1)
         return torch.where(there, each, 0.0).sum() / there.sum().clamp(min=1), exists
-
-
-def _rows(a, row):
-    return a.gather(1, row[..., None].expand(-1, -1, a.shape[-1]))
 
 
 def contrast(network: MT3Network, memory: Memory, windows: Windows, temperature: float) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tracking.mt3.answers import OFF, Answer, gathered
 from tracking.mt3.geometry import Sight
-from tracking.mt3.trajectory import OFF, Answer, gathered
 from tracking.mt3.windows import Windows
 
 SPAN = 4.0  # of the unit interval, in largest coordinates of the field of view

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tracking.mt3.answers import OFF, Answer, gathered
 from tracking.mt3.geometry import Sight
 from tracking.mt3.windows import Windows
 
-OFF = -1e4  # logit of attention to padding: exp of it is 0, and adding to it stays exact enough
 SPEED = 1.73  # m/s, scale of velocities
 LENGTHS, TIMES = (0.6, 1.0, 1.6, 3.0), (0.2, 0.5, 1.0, 2.0)  # m and s, at the start of training
 WAVES = (12, 0.8, 40.0)  # Fourier features of a coordinate: number, shortest and longest wavelength, m
@@ -81,29 +81,6 @@ class Stage(NamedTuple):
 
     order: Tensor  # (b, n) into the tokens of the window
     auxiliary: Tensor  # (b, n, 8)
-
-
-class Answer(NamedTuple):
-    """What the last tokens say; one row a token.
-
-    order:    (b, n) token of the window that speaks.
-    mask:     (b, n) whether it may speak: real, and of the last scans.
-    logit:    (b, n) of being the last measurement of an object that is alive.
-    mean:     (b, n, 4) state of that object at the last scan.
-    log_std:  (b, n, 4) of the state.
-    """
-
-    order: Tensor
-    mask: Tensor
-    logit: Tensor
-    mean: Tensor
-    log_std: Tensor
-
-
-def gathered(a: Tensor, order: Tensor) -> Tensor:
-    """Rows (b, n, ...) in another order (b, k)."""
-    index = order.reshape(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:])
-    return a.gather(1, index)
 
 
 class TrajectoryNetwork(nn.Module):
