@@ -2,10 +2,11 @@
 
 Numba asks only whether the file of a function has changed. A cached function also holds the code of all
 compiled functions that it calls, from whichever file, so here the cache counts only while all files with
-compiled functions are the same.
+compiled functions, of its package and of this one, are the same.
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,15 @@ from numba import njit
 _MARK = b"@compiled\n"
 
 
-def _fingerprint() -> str:
-    """Hash of all source files that hold compiled functions."""
+@cache
+def _fingerprint(package: str) -> str:
+    """Hash of all source files of a package, one of ours, that hold compiled functions."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted((Path(__file__).parent.parent / package).rglob("*.py")):
         source = path.read_bytes()
         if _MARK in source:
             found.update(source)
     return found.hexdigest()
-
-
-SOURCES = _fingerprint()
 
 
 def compiled(function):
@@ -35,7 +34,8 @@ def compiled(function):
     index = getattr(dispatcher._cache, "_cache_file", None)
     if not hasattr(index, "_source_stamp"):  # a numba that keeps its cache otherwise: do without
         return njit(nogil=True)(function)
-    index._source_stamp = (index._source_stamp, SOURCES)
+    package = function.__module__.partition(".")[0]
+    index._source_stamp = (index._source_stamp, *map(_fingerprint, sorted({"tracking", package})))
     return dispatcher
 
 

@@ -1,0 +1,169 @@
+"""EventStream: validation, slices without copies, and operations that lose nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perception.events import EventStream
+
+W, H = 40, 30
+
+
+def random_stream(n=1000, seed=0, width=W, height=H):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10 * n + 1, n))
+    return EventStream(
+        rng.integers(0, width, n), rng.integers(0, height, n), t, rng.integers(0, 2, n), width, height
+    )
+
+
+@pytest.fixture
+def stream():
+    return random_stream()
+
+
+def test_columns_have_the_types_of_the_docstring_and_cannot_be_written_to(stream):
+    kinds = {"x": np.uint16, "y": np.uint16, "t": np.int64, "p": np.bool_}
+    for name, kind in kinds.items():
+        assert getattr(stream, name).dtype == kind
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(stream, name)[0] = 1
+
+
+def test_inputs_are_not_changed_and_stay_writable():
+    x, p = np.array([1, 2], np.uint16), np.array([-1, 1])
+    stream = EventStream(x, x, np.array([5, 5]), p, W, H)
+    assert stream.p.tolist() == [False, True]
+    assert p.tolist() == [-1, 1]
+    x[0] = 3  # its own array is still the caller's
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_event_and_one_event_are_streams(n):
+    stream = random_stream(n)
+    assert len(stream) == n
+    assert stream.duration == 0
+    assert stream.merge(stream).sign.shape == (2 * n,)
+    assert len(list(stream.by_time(10))) == len(list(stream.by_count(10))) == n
+    assert EventStream.from_structured(stream.structured(), W, H) == stream
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "match"),
+    [
+        ("x", [0, W], rf"x\[1\] = {W} is outside the sensor, whose width is {W}"),
+        ("y", [-1, 0], r"y\[0\] = -1 is outside"),
+        ("x", [65_536, 0], "outside"),
+        ("t", [5, 4], r"t\[1\] = 4 after 5"),
+        ("t", [0.0, 0.5], r"0.5 at index 1.*seconds"),
+        ("t", [0.0, np.nan], "nan at index 1"),
+        ("t", np.array([0, 2**63], np.uint64), "int64"),
+        ("p", [0, 2], "got 2 at index 1"),
+        ("p", [-1, 0], "got 0 at index 1"),
+        ("p", ["on", "off"], "whole numbers"),
+        ("p", [1], "one length"),
+        ("x", [[0, 1]], "one dimension"),
+    ],
+)
+def test_wrong_columns_are_named_with_the_place(column, value, match):
+    columns = {"x": [0, 1], "y": [0, 1], "t": [0, 1], "p": [0, 1]} | {column: value}
+    with pytest.raises(ValueError, match=match):
+        EventStream(**columns, width=W, height=H)
+
+
+@pytest.mark.parametrize("side", [0, -1, 2.0, True, 65_537])
+def test_a_sensor_has_whole_sides(side):
+    with pytest.raises(ValueError, match="whole number from 1"):
+        EventStream.empty(side, H)
+
+
+def test_slices_share_memory(stream):
+    for part in (stream[10:20], stream.between(100, 5000), next(stream.by_count(7))):
+        for name in "xytp":
+            assert np.shares_memory(getattr(part, name), getattr(stream, name))
+
+
+def test_windows_in_time_hold_every_event_once(stream):
+    windows = list(stream.by_time(333))
+    assert sum(len(w) for w in windows) == len(stream)
+    assert windows[0].merge(*windows[1:]) == stream
+    start = stream.t[0]
+    for k, window in enumerate(windows):
+        assert ((window.t - start) // 333 == k).all()
+
+
+def test_overlapping_windows(stream):
+    windows = list(stream.by_time(400, step=100))
+    assert windows[3] == stream.between(stream.t[0] + 300, stream.t[0] + 700)
+
+
+def test_windows_by_count(stream):
+    assert [len(w) for w in stream.by_count(300)] == [300, 300, 300, 100]
+
+
+@given(st.integers(0, 200), st.integers(0, 2**31), st.integers(1, W), st.integers(1, H))
+def test_crops_tile_the_sensor(n, seed, width, height):
+    stream = random_stream(n, seed)
+    tiles = [
+        stream.crop(x, y, min(width, W - x), min(height, H - y))
+        for x in range(0, W, width)
+        for y in range(0, H, height)
+    ]
+    assert sum(map(len, tiles)) == n
+    assert sum(int(t.x.sum()) for t in tiles) <= int(stream.x.sum())
+
+
+def test_flips_undo_themselves_and_move_the_corner(stream):
+    for how in ("horizontal", "vertical", "polarity"):
+        assert stream.flip(**{how: True}).flip(**{how: True}) == stream
+    assert (stream.flip(horizontal=True).x == W - 1 - stream.x.astype(int)).all()
+    assert (stream.flip(polarity=True).sign == -stream.sign).all()
+
+
+def test_merge_keeps_order_within_one_time():
+    a = EventStream([0, 1], [0, 0], [5, 5], [0, 0], W, H)
+    b = EventStream([2, 3], [0, 0], [4, 5], [1, 1], W, H)
+    assert a.merge(b).x.tolist() == [2, 0, 1, 3]
+    with pytest.raises(ValueError, match="sizes"):
+        a.merge(EventStream.empty(W + 1, H))
+
+
+def test_both_polarities_are_all(stream):
+    assert stream.only(True).merge(stream.only(False)).sign.sum() == stream.sign.sum()
+
+
+def test_unsorted_events_are_sorted_stably():
+    stream = EventStream.unsorted([0, 1, 2], [0, 0, 0], [7, 3, 3], [1, 0, 1], W, H)
+    assert stream.x.tolist() == [1, 2, 0]
+
+
+def test_a_backward_slice_and_a_wrong_mask_are_refused(stream):
+    with pytest.raises(ValueError, match="forward"):
+        stream[::-1]
+    with pytest.raises(TypeError, match="mask of 1000"):
+        stream[np.array([1, 2])]
+
+
+def test_structured_arrays_as_tonic_has_them(stream):
+    tonic = pytest.importorskip("tonic", reason="tonic is not installed (extra `events`)")
+    assert stream.structured().dtype == tonic.io.events_struct
+    assert EventStream.from_structured(stream.structured(), W, H) == stream
+    with pytest.raises(ValueError, match="int16"):
+        EventStream.empty(40_000, 1).structured()
+    with pytest.raises(ValueError, match="fields x, y, t and p"):
+        EventStream.from_structured(np.zeros(3), W, H)
+
+
+def test_tensors_and_back(stream):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `learn`)")
+    columns = stream.tensors()
+    assert columns["t"].dtype == torch.int64
+    assert EventStream.from_tensors(**columns, width=W, height=H) == stream
+    columns["x"][0] = 0  # its own memory
+
+
+def test_shift_keeps_within_int64(stream):
+    assert (stream.shift(-50).t == stream.t - 50).all()
+    with pytest.raises(ValueError, match="int64"):
+        stream.shift(2**63)
