@@ -56,6 +56,7 @@ PAPER = {
     "paper": MT3NetworkConfig(),
 }
 RATE = {"trajectory": 2e-3, "paper": 2e-4}
+MUON = {"trajectory": 3.0, "paper": 0.0}
 WARM_UP = {"trajectory": 50, "paper": 500}
 
 Loss = Callable[[Any, Windows], dict[str, torch.Tensor]]
@@ -151,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps=args.steps or 0,
         batch=args.batch,
         rate=args.rate or RATE[args.preset],
+        muon=MUON[args.preset] if args.muon is None else args.muon,
         warm_up=WARM_UP[args.preset],
         seed=args.seed,
     )
@@ -265,6 +267,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--slot", type=float, help="minutes of this call; the run goes on with the next")
     add("--batch", type=natural, default=8)
     add("--rate", type=float, help="learning rate; default: 2e-3, of the preset `paper` 2e-4")
+    add("--muon", type=float, help="factor for the matrices of layers; default: 3, of the preset `paper` 0")
     add("--seed", type=natural, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--threads", type=natural, default=1)

@@ -16,6 +16,8 @@ from tracking.formats.files import atomic_write
 from tracking.mt3.model import Model, Task
 from tracking.mt3.windows import Windows
 
+LAYERS = ("layers", "refine", "encoder", "decoder")  # attributes of the networks that hold layers
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -25,6 +27,7 @@ class TrainConfig:
     steps:     gradient steps instead, for runs that must not depend on the speed of the machine; 0: minutes.
     batch:     windows a step.
     rate:      learning rate after `warm_up` steps; a cosine takes it to `final` times that.
+    muon:      factor of the learning rate of the matrices of layers, which Muon moves; 0 leaves them to AdamW.
     decay, clip: weight decay of AdamW, and the largest norm of a gradient.
     average:   of the weights over steps: exponential, with this factor.
     short:     share of the windows that are cut to fewer scans, as at the start of a stream.
@@ -37,6 +40,7 @@ class TrainConfig:
     steps: int = 0
     batch: int = 8
     rate: float = 1e-3
+    muon: float = 0.0
     warm_up: int = 50
     final: float = 0.02
     decay: float = 1e-4
@@ -82,10 +86,7 @@ class Trainer:
         self.network, self.task, self.loss, self.draw = network, task, loss, draw
         self.generator, self.config = generator, config
         self.device = next(network.parameters()).device
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        plain = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+        self.optimizers = _optimizers(network, config)
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.progress = Progress()
         self.sums: dict[str, torch.Tensor] = {}
@@ -123,15 +124,17 @@ class Trainer:
             self.batches = self._pooled()
             windows = next(self.batches)
         self.pool = (*self.pool[:2], self.pool[2] + 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+        for optimizer, factor in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = factor * self._rate()
         with self._precision():
             parts = self.loss(self.network, windows)
         total = sum(parts.values())
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimizer.step()
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
         self.progress.step += 1
         self.progress.windows += len(windows)
         self._average()
@@ -180,7 +183,7 @@ class Trainer:
         state = {
             "network": self.network.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "pool": self.pool,
             "progress": asdict(self.progress),
             "config": asdict(self.config),
@@ -200,7 +203,8 @@ class Trainer:
             if state["task"] != self.task.name:
                 raise ValueError(f"{path} is a run on {state['task']}, not on {self.task.name}")
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.average = state["average"]
             self.progress = Progress(**state["progress"])
             self.pool = (state["pool"][0].cpu(), *state["pool"][1:])
@@ -209,6 +213,28 @@ class Trainer:
                 self.batches = self._pooled()
         except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
             raise ValueError(f"{path} does not fit this network: {error}") from None
+
+
+def _optimizers(network: nn.Module, config: TrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
+    """AdamW, and Muon for the matrices of layers if asked for, with the factors of their learning rates.
+
+    Muon (Jordan et al., 2024) makes every step of a matrix orthogonal; scaled to the size of AdamW's steps as
+    in Liu et al., "Muon is Scalable for LLM Training" (2025), section 2.2.
+    """
+    inside = [p.ndim == 2 and name.split(".")[0] in LAYERS for name, p in network.named_parameters()]
+    hidden = [p for p, is_in in zip(network.parameters(), inside) if is_in and config.muon]
+    other = [p for p, is_in in zip(network.parameters(), inside) if not (is_in and config.muon)]
+    groups = [
+        {"params": [p for p in other if p.ndim > 1], "weight_decay": config.decay},
+        {"params": [p for p in other if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    found: list[tuple[torch.optim.Optimizer, float]] = [
+        (torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98)), 1.0)
+    ]
+    if hidden:
+        muon = torch.optim.Muon(hidden, weight_decay=config.decay, adjust_lr_fn="match_rms_adamw")
+        found.append((muon, config.muon))
+    return found
 
 
 def model_of(trainer: Trainer, network: Any, **reading) -> Model:
