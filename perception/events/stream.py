@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 MAX_SIDE = 65_536  # pixels: x and y are uint16
+MAX_TIME = 2**61  # us, 73,000 years: differences and sums of two times fit int64
 STRUCTURED = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])  # of tonic
 
 
@@ -20,7 +21,7 @@ class EventStream:
     Args:
         x:      (n,) uint16, column of the pixel, 0 to width - 1, from the left.
         y:      (n,) uint16, row of the pixel, 0 to height - 1, from the top.
-        t:      (n,) int64, time in microseconds, never falling.
+        t:      (n,) int64, time in microseconds, never falling, within +-2^61.
         p:      (n,) bool, True where the pixel became brighter; 0 and 1, or -1 and 1, are taken too.
         width, height: of the sensor, pixels.
     Raises:
@@ -176,9 +177,9 @@ class EventStream:
 
     def shift(self, microseconds: int) -> "EventStream":
         """The same events, later by so many microseconds."""
-        if len(self) and not abs(int(self.t[0])) + abs(int(self.t[-1])) + abs(microseconds) < 2**63:
-            raise ValueError(f"a shift by {microseconds} us leaves the range of int64")
-        return self._with(t=self.t + np.int64(microseconds))
+        if abs(microseconds) > MAX_TIME:
+            raise ValueError(f"times lie within +-{MAX_TIME} us, got a shift by {microseconds}")
+        return self._with(t=_times(self.t + np.int64(microseconds)))
 
     def only(self, polarity: bool) -> "EventStream":
         """Events of one polarity."""
@@ -235,8 +236,11 @@ def _pixels(name, value, side):
 
 
 def _times(value):
-    if value.dtype == np.uint64 and (value > np.uint64(2**63 - 1)).any():
-        raise ValueError(f"t must fit int64, got {value.max()}")
+    far = (value > MAX_TIME) | (value < -MAX_TIME)
+    if far.any():
+        raise ValueError(
+            f"t must lie within +-{MAX_TIME} us, got {value[far][0]} at index {int(np.argmax(far))}"
+        )
     value = value.astype(np.int64, copy=False)
     falls = value[1:] < value[:-1]
     if falls.any():

@@ -27,7 +27,7 @@ class TrainConfig:
     steps:     gradient steps instead, for runs that must not depend on the speed of the machine; 0: minutes.
     batch:     windows a step.
     rate:      learning rate after `warm_up` steps; a cosine takes it to `final` times that.
-    muon:      factor of the learning rate of the matrices of layers, which Muon moves; 0 leaves them to AdamW.
+    muon:      factor of the learning rate of matrices of layers, which Muon moves; 0 leaves them to AdamW.
     decay, clip: weight decay of AdamW, and the largest norm of a gradient.
     average:   of the weights over steps: exponential, with this factor.
     short:     share of the windows that are cut to fewer scans, as at the start of a stream.
