@@ -112,6 +112,8 @@ class EventStream:
                 raise ValueError(f"events go forward in time, got a slice with step {which.step}")
         elif not (isinstance(which, np.ndarray) and which.dtype == bool and which.shape == (len(self),)):
             raise TypeError(f"a slice or a mask of {len(self)} booleans is accepted, got {which!r}")
+        else:
+            which = np.flatnonzero(which)  # once for the four columns
         return self._with(**{name: getattr(self, name)[which] for name in "xytp"})
 
     def __eq__(self, other: object) -> bool:
