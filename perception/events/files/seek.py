@@ -1,0 +1,41 @@
+"""Where to begin in a file whose clock wraps, found from a few records instead of all of them."""
+
+from collections.abc import Callable
+
+from perception.events.files.blocks import unwrapped
+
+STRIDE = 1 << 19  # bytes between two looks
+
+
+class TimeIndex:
+    """The clock of a file at every STRIDE-th byte, each seen in order so that wraps are counted.
+
+    A wrap is missed only if the clock goes half the way round within one stride. That takes a camera that
+    gave fewer than 32 events a second for half an hour; reading from the start counts every wrap.
+
+    Args:
+        look:   (byte, clock) of the first record at or after a byte that tells the time; None: there is none.
+        begin:  first byte of the records.
+        end:    byte after them.
+        size:   bytes of a record; looks are made at whole records.
+        period: of the clock.
+    """
+
+    def __init__(self, look: Callable[[int], tuple[int, int] | None], begin: int, end: int, size: int, period: int):
+        self.marks: list[tuple[int, int]] = []  # (byte, clock with the wraps counted)
+        stride, last = STRIDE // size * size, -1
+        for byte in range(begin, end, stride):
+            seen = look(byte)
+            if seen is None:
+                break
+            last = unwrapped(seen[1], last, period)
+            self.marks.append((seen[0], last))
+
+    def before(self, time: int) -> tuple[int, int] | None:
+        """(byte, clock with wraps) of the last mark before all that show `time` or more; None: there is none."""
+        best = None
+        for mark in self.marks:
+            if mark[1] >= time:
+                break
+            best = mark
+        return best
