@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perception.events.files import dat, evt2, evt3, evt21, nmnist
+from perception.events.files import aedat2, aedat3, aedat4, dat, evt2, evt3, evt21, nmnist
 from perception.events.files.blocks import Block, Reader, up_to_damage, window
 from perception.events.files.output import joined
 from perception.events.stream import MAX_TIME, EventStream
@@ -19,6 +19,9 @@ FORMATS: dict[str, ModuleType] = {
     "evt2": evt2,
     "evt21": evt21,
     "dat": dat,
+    "aedat2": aedat2,
+    "aedat3": aedat3,
+    "aedat4": aedat4,
     "nmnist": nmnist,
 }
 HEAD = 4096  # bytes in which a format is recognised
