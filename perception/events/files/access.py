@@ -8,7 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from perception.events.files import aedat2, aedat3, aedat4, dat, evt2, evt3, evt21, nmnist
+from perception.events.files import (
+    aedat2,
+    aedat3,
+    aedat4,
+    bag,
+    dat,
+    evt2,
+    evt3,
+    evt21,
+    hdf5,
+    nmnist,
+    npz,
+    rpg,
+    text,
+)
 from perception.events.files.blocks import Block, Reader, up_to_damage, window
 from perception.events.files.output import joined
 from perception.events.stream import MAX_TIME, EventStream
@@ -22,6 +36,11 @@ FORMATS: dict[str, ModuleType] = {
     "aedat2": aedat2,
     "aedat3": aedat3,
     "aedat4": aedat4,
+    "hdf5": hdf5,
+    "bag": bag,
+    "npz": npz,
+    "csv": text,
+    "txt": rpg,
     "nmnist": nmnist,
 }
 HEAD = 4096  # bytes in which a format is recognised

@@ -31,17 +31,18 @@ class Camera:
 
     size: tuple[int, int]
     x: int
+    x_mask: int
     y: int
-    mask: int
+    y_mask: int
     polarity: int
     on: int
     other: int
 
 
 CAMERAS = {
-    "davis240": Camera((240, 180), 12, 22, 0x1FF, 11, 1, 1 << 31 | 1 << 10),
-    "davis346": Camera((346, 260), 12, 22, 0x1FF, 11, 1, 1 << 31 | 1 << 10),
-    "dvs128": Camera((128, 128), 1, 8, 0x7F, 0, 0, 0xFFFF8000),
+    "davis240": Camera((240, 180), 12, 0x3FF, 22, 0x1FF, 11, 1, 1 << 31 | 1 << 10),
+    "davis346": Camera((346, 260), 12, 0x3FF, 22, 0x1FF, 11, 1, 1 << 31 | 1 << 10),
+    "dvs128": Camera((128, 128), 1, 0x7F, 8, 0x7F, 0, 0, 0xFFFF8000),
 }
 NAMES = re.compile("|".join(CAMERAS), re.IGNORECASE)
 
@@ -81,8 +82,8 @@ class Reader:
         kept = np.flatnonzero(address & np.uint32(camera.other) == 0)
         address = address[kept]
         # a pixel beyond the sensor wraps to a large number, which no sensor has
-        x = np.uint16(wide - 1) - (address >> camera.x & columns(camera)).astype(np.uint16)
-        y = np.uint16(high - 1) - (address >> camera.y & camera.mask).astype(np.uint16)
+        x = np.uint16(wide - 1) - (address >> camera.x & camera.x_mask).astype(np.uint16)
+        y = np.uint16(high - 1) - (address >> camera.y & camera.y_mask).astype(np.uint16)
         p = (address >> camera.polarity & 1) == camera.on
         return Block(x, y, t[kept], p, place=lambda i: f"byte {byte + RECORD.itemsize * kept[i]}")
 
@@ -97,11 +98,6 @@ class Reader:
 
                 self._index = TimeIndex(look, self.base, self.end, RECORD.itemsize, PERIOD)
         return self._index
-
-
-def columns(camera: Camera) -> int:
-    """Mask of a column; the DAVIS has one bit more than for a row."""
-    return 0x3FF if camera.mask == 0x1FF else camera.mask
 
 
 def recognises(head: bytes) -> bool:
@@ -120,7 +116,10 @@ def write(file, streams, size) -> None:
     if name is None:
         raise ValueError(f"AEDAT 2 holds sensors of {[c.size for c in CAMERAS.values()]}, got {size}")
     camera, last = CAMERAS[name], -1
-    file.write(MAGIC + b"\r\n# Timestamps tick is 1 us\r\n# AEChip: %s\r\n#End Of ASCII Header\r\n" % name.upper().encode())
+    file.write(
+        MAGIC
+        + b"\r\n# Timestamps tick is 1 us\r\n# AEChip: %s\r\n#End Of ASCII Header\r\n" % name.upper().encode()
+    )
     for stream in streams:
         require_within(stream, "AEDAT 2", size, 1 << 61)
         last = require_gaps(stream, "AEDAT 2", last, PERIOD)

@@ -43,7 +43,9 @@ class Reader:
             length = int.from_bytes(file.read(4), "little")
             content = file.read(min(length, MAX_HEADER))
             if len(content) < length:
-                raise damage(path, f"byte {len(MAGIC)}", f"a header of {length} bytes", "one that the file holds")
+                raise damage(
+                    path, f"byte {len(MAGIC)}", f"a header of {length} bytes", "one that the file holds"
+                )
             self.base = file.tell()
             try:
                 tables = Tables(content)
@@ -52,9 +54,13 @@ class Reader:
                 position, info = tables.number(root, 1, "<q", -1), tables.text(root, 2)
                 streams = _streams(info)
             except (*ODD, ElementTree.ParseError) as error:
-                raise damage(path, f"byte {len(MAGIC)}", f"a header that cannot be read ({error})", "AEDAT 4") from None
+                raise damage(
+                    path, f"byte {len(MAGIC)}", f"a header that cannot be read ({error})", "AEDAT 4"
+                ) from None
             if not 0 <= compression < len(COMPRESSIONS):
-                raise damage(path, f"byte {len(MAGIC)}", f"compression {compression}", ", ".join(COMPRESSIONS))
+                raise damage(
+                    path, f"byte {len(MAGIC)}", f"compression {compression}", ", ".join(COMPRESSIONS)
+                )
             self.unpack = unpacker(COMPRESSIONS[compression])
             if not streams or stream not in (None, *streams):
                 raise ValueError(f"{path}: streams of events are {sorted(streams)}, got stream={stream}")
@@ -89,7 +95,9 @@ class Reader:
             tables = Tables(content[4:])
             events = tables.events(tables.root(b"EVTS"))
         except ODD as error:
-            raise damage(self.path, f"byte {byte}", f"a packet that cannot be read ({error})", "events") from None
+            raise damage(
+                self.path, f"byte {byte}", f"a packet that cannot be read ({error})", "events"
+            ) from None
         for first in range(0, len(events), BLOCK):
             part = events[first : first + BLOCK]
             x, y = part["x"].astype(np.uint16), part["y"].astype(np.uint16)

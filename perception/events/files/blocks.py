@@ -77,7 +77,9 @@ def record_place(base: int, size: int) -> Callable[[int], str]:
     return lambda i: f"byte {base + i * size}"
 
 
-def read_words(file: BinaryIO, path, base: int, dtype, number: int = BLOCK) -> Iterator[tuple[int, np.ndarray]]:
+def read_words(
+    file: BinaryIO, path, base: int, dtype, number: int = BLOCK
+) -> Iterator[tuple[int, np.ndarray]]:
     """(byte of the first, words) from byte `base` to the end of the file; `Damaged` if the last is cut off."""
     dtype = np.dtype(dtype)
     file.seek(base)
@@ -87,8 +89,12 @@ def read_words(file: BinaryIO, path, base: int, dtype, number: int = BLOCK) -> I
             yield base, np.frombuffer(content, dtype, whole)
         base += whole * dtype.itemsize
         if left := len(content) - whole * dtype.itemsize:
-            raise damage(path, f"byte {base}", f"the file ends after {left} bytes of a record",
-                         f"whole records of {dtype.itemsize} bytes")
+            raise damage(
+                path,
+                f"byte {base}",
+                f"the file ends after {left} bytes of a record",
+                f"whole records of {dtype.itemsize} bytes",
+            )
 
 
 def window(
@@ -140,8 +146,12 @@ def ordered(blocks: Iterable[Block], path, late: int) -> Iterator[Block]:
                 yield good
             if bad >= 0:
                 t = int(block.t[bad])
-                raise damage(path, block.place(bad), f"time {t} us after {latest} us",
-                             f"times that fall by at most {late} us, see late=")
+                raise damage(
+                    path,
+                    block.place(bad),
+                    f"time {t} us after {latest} us",
+                    f"times that fall by at most {late} us, see late=",
+                )
             newest = latest
     except Damaged:
         if held is not None and len(held):

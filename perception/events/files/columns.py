@@ -15,7 +15,9 @@ NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
-EPOCH_NS = 10**17  # a whole number from here on counts nanoseconds: as microseconds, it would be the year 5138
+EPOCH_NS = (
+    10**17
+)  # a whole number from here on counts nanoseconds: as microseconds, it would be the year 5138
 
 
 def named(word: str) -> tuple[str, str | None] | None:
@@ -45,7 +47,9 @@ def inferred_unit(t: np.ndarray) -> str:
     return "ns" if len(t) and t[0] >= EPOCH_NS else "us"
 
 
-def blocks_of(path, columns: dict[str, np.ndarray], unit: str, place: Callable[[int], str]) -> Iterator[Block]:
+def blocks_of(
+    path, columns: dict[str, np.ndarray], unit: str, place: Callable[[int], str]
+) -> Iterator[Block]:
     """One block of four columns of numbers (n,); `Damaged` after the events before the first that is none.
 
     Times are rounded to microseconds.
@@ -63,7 +67,9 @@ def blocks_of(path, columns: dict[str, np.ndarray], unit: str, place: Callable[[
         yield Block(x, y, _microseconds(t[:n], unit), columns["p"][:n] > 0, place)
     if len(bad):
         event = {name: columns[name][n].item() for name in "xytp"}
-        raise damage(path, place(n), f"an event {event}", "x and y from 0 to 65535, t within +-2^61 us, p -1, 0 or 1")
+        raise damage(
+            path, place(n), f"an event {event}", "x and y from 0 to 65535, t within +-2^61 us, p -1, 0 or 1"
+        )
 
 
 def _within(column, low, high):

@@ -78,7 +78,9 @@ def reader(path) -> Reader:
 
 def write(file, streams, size) -> None:
     """Write streams; the first time below 2^32 us, gaps at most half of that."""
-    file.write(b"%% Data file containing EventCD events.\n%% Version 2\n%% Height %d\n%% Width %d\n" % size[::-1])
+    file.write(
+        b"%% Data file containing EventCD events.\n%% Version 2\n%% Height %d\n%% Width %d\n" % size[::-1]
+    )
     file.write(bytes((12, RECORD.itemsize)))
     last = -1
     for stream in streams:

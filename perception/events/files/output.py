@@ -14,7 +14,9 @@ def joined(streams: EventStream | Iterable[EventStream]) -> tuple[Iterator[Event
     parts = iter([streams] if isinstance(streams, EventStream) else streams)
     first = next(parts, None)
     if first is None:
-        raise ValueError("nothing to write: at least one stream is needed, EventStream.empty(...) for no events")
+        raise ValueError(
+            "nothing to write: at least one stream is needed, EventStream.empty(...) for no events"
+        )
     return _in_order(first, parts), (first.width, first.height)
 
 
@@ -27,12 +29,16 @@ def _in_order(first, rest):
                              f"{size[0]} x {size[1]}")  # fmt: skip
         if len(stream):
             if last is not None and stream.t[0] < last:
-                raise ValueError(f"streams must follow each other in time, got {stream.t[0]} us after {last} us")
+                raise ValueError(
+                    f"streams must follow each other in time, got {stream.t[0]} us after {last} us"
+                )
             last = int(stream.t[-1])
         yield stream
 
 
-def require_within(stream: EventStream, name: str, bounds: tuple[int, int], stop: int, start: int = 0) -> None:
+def require_within(
+    stream: EventStream, name: str, bounds: tuple[int, int], stop: int, start: int = 0
+) -> None:
     """ValueError unless a format holds the stream: pixels within bounds, times in [start, stop) us."""
     if stream.width > bounds[0] or stream.height > bounds[1]:
         raise ValueError(f"{name} holds sensors of at most {bounds[0]} x {bounds[1]} pixels, "

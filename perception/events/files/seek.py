@@ -21,7 +21,9 @@ class TimeIndex:
         period: of the clock.
     """
 
-    def __init__(self, look: Callable[[int], tuple[int, int] | None], begin: int, end: int, size: int, period: int):
+    def __init__(
+        self, look: Callable[[int], tuple[int, int] | None], begin: int, end: int, size: int, period: int
+    ):
         self.marks: list[tuple[int, int]] = []  # (byte, clock with the wraps counted)
         stride, last = STRIDE // size * size, -1
         for byte in range(begin, end, stride):
