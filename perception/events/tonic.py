@@ -48,8 +48,10 @@ class TonicEvents:
         names = getattr(getattr(events, "dtype", None), "names", None) or ()
         missing = {"x", "y", "t", "p"} - set(names)
         if missing:
-            raise ValueError(f"events must be a structured array with fields x, y, t and p, got {type(events)} "
-                             f"with {list(names)}")  # fmt: skip
+            raise ValueError(
+                f"events must be a structured array with fields x, y, t and p, got "
+                f"{type(events)} with {list(names)}"
+            )
         t = events["t"]
         if t.dtype.kind == "f":  # some data sets hold microseconds that were computed
             t = np.rint(t)

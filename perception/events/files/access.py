@@ -90,7 +90,7 @@ def read(
         options: of the format, see the `reader` in its module: shift (RAW), camera (AEDAT 2), unit, columns
                  (text, npz, HDF5), group (HDF5), topic (bags).
     Raises:
-        ValueError:  `path:byte N: what came; what is accepted`; see `Damaged`.
+        ValueError:  `path:byte N: what came; what is accepted`; see `DamagedError`.
         OSError:     the file is missing or cannot be read.
         ImportError: the format needs the events extra.
     """
@@ -167,10 +167,10 @@ def recognise(path) -> str:
     Raises:
         ValueError: it is none of them.
     """
-    head = b""
-    if not os.path.isdir(path):
-        with open(path, "rb") as file:
-            head = file.read(HEAD)
+    if os.path.isdir(path):  # only bags of ROS 2 are
+        return "bag"
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
     for name, module in FORMATS.items():
         if module.recognises(head):
             return name
@@ -183,7 +183,8 @@ def _by_suffix(path):
         if suffix in module.SUFFIXES:
             return name
     raise ValueError(
-        f"{os.fspath(path)}: neither content nor extension tell a format; accepted: format= one of {', '.join(FORMATS)}"
+        f"{os.fspath(path)}: neither content nor extension tell a format; "
+        f"accepted: format= one of {', '.join(FORMATS)}"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perception.events.files.blocks import FIRST, Block, read_words, unwrap
+from perception.events.files.blocks import FIRST, Block, kept_place, read_words, unwrap
 from perception.events.files.header import read_header
 from perception.events.files.output import require_gaps, require_within
 from perception.events.files.seek import TimeIndex
@@ -60,8 +60,10 @@ class Reader:
         named = NAMES.search("\n".join(lines))
         name = camera or (named and named[0].lower())
         if name not in CAMERAS:
-            raise ValueError(f"{path}: the header names no camera that is known; accepted: camera= one of "
-                             f"{', '.join(CAMERAS)}, got {camera!r}")  # fmt: skip
+            raise ValueError(
+                f"{path}: the header names no camera that is known; accepted: camera= one of "
+                f"{', '.join(CAMERAS)}, got {camera!r}"
+            )
         self.camera = CAMERAS[name]
         self.size = self.bounds = self.camera.size
         self._index: TimeIndex | None = None
@@ -85,7 +87,7 @@ class Reader:
         x = np.uint16(wide - 1) - (address >> camera.x & camera.x_mask).astype(np.uint16)
         y = np.uint16(high - 1) - (address >> camera.y & camera.y_mask).astype(np.uint16)
         p = (address >> camera.polarity & 1) == camera.on
-        return Block(x, y, t[kept], p, place=lambda i: f"byte {byte + RECORD.itemsize * kept[i]}")
+        return Block(x, y, t[kept], p, kept_place(byte, RECORD.itemsize, kept))
 
     def _marks(self):
         if self._index is None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perception.events.files.blocks import BLOCK, FIRST, Block, damage
+from perception.events.files.blocks import BLOCK, FIRST, Block, damage, kept_place
 from perception.events.files.header import read_header
 from perception.events.files.output import require_within
 
@@ -76,16 +76,21 @@ class Reader:
             packet = np.frombuffer(content, PACKET)[0]
             size, number = int(packet["size"]), int(packet["number"])
             if size < 1 or number < 0 or packet["type"] < 0 or packet["overflows"] < 0:
-                raise damage(self.path, f"byte {byte}", f"a packet header {packet.tolist()}",
-                             "sizes above 0, numbers and types from 0")  # fmt: skip
+                raise damage(
+                    self.path,
+                    f"byte {byte}",
+                    f"a packet header {packet.tolist()}",
+                    "sizes above 0, numbers and types from 0",
+                )
             if packet["type"] == POLARITY:
                 if size != EVENT.itemsize:
                     raise damage(self.path, f"byte {byte}", f"events of {size} bytes", f"{EVENT.itemsize}")
                 yield byte + PACKET.itemsize, packet
             byte += PACKET.itemsize + size * number
         if byte > self.end:
-            raise damage(self.path, f"byte {self.end}", f"the file ends {byte - self.end} bytes before a packet does",
-                         "whole packets")  # fmt: skip
+            raise damage(
+                self.path, f"byte {self.end}", f"a packet lacks {byte - self.end} bytes", "whole packets"
+            )
 
     def _last(self, file, byte, packet):
         file.seek(byte + EVENT.itemsize * (int(packet["number"]) - 1))
@@ -113,7 +118,7 @@ class Reader:
             raise damage(self.path, f"byte {at}", f"time {t[t < 0][0]}", "times from 0 to 2^31 - 1")
         x, y = (data >> 17).astype(np.uint16), (data >> 2 & 0x7FFF).astype(np.uint16)
         p = (data >> 1 & 1).astype(bool)
-        return Block(x, y, t + (overflows << 31), p, lambda i: f"byte {byte + EVENT.itemsize * kept[i]}")
+        return Block(x, y, t + (overflows << 31), p, kept_place(byte, EVENT.itemsize, kept))
 
 
 def recognises(head: bytes) -> bool:

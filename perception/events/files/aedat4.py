@@ -12,12 +12,13 @@ Source: iniVation, "AEDAT file formats", section 4.0, and the schemas in dv-proc
 
 import struct
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
 
 from perception.events.files.aedat4_tables import EVENT, Tables, event_packet, header_table, packet_table
-from perception.events.files.blocks import BLOCK, FIRST, Block, damage
+from perception.events.files.blocks import BLOCK, FIRST, Block, damage, event_place
 from perception.events.files.output import require_within
 
 SUFFIXES = (".aedat4",)
@@ -83,8 +84,12 @@ class Reader:
                 head = file.read(8)
                 stream, size = struct.unpack("<ii", head) if len(head) == 8 else (0, -1)
                 if size < 0 or byte + 8 + size > self.stop:
-                    raise damage(self.path, f"byte {byte}", f"a packet of {size} bytes, cut off",
-                                 f"packets up to byte {self.stop}")  # fmt: skip
+                    raise damage(
+                        self.path,
+                        f"byte {byte}",
+                        f"a packet of {size} bytes, cut off",
+                        f"packets up to byte {self.stop}",
+                    )
                 if stream == self.stream:
                     yield from self._packet(byte, file.read(size))
                 byte += 8 + size
@@ -101,7 +106,7 @@ class Reader:
         for first in range(0, len(events), BLOCK):
             part = events[first : first + BLOCK]
             x, y = part["x"].astype(np.uint16), part["y"].astype(np.uint16)
-            place = lambda i, first=first: f"byte {byte} (packet), event {first + i}"  # noqa: E731
+            place = event_place(first, f"byte {byte} (packet), ")
             yield Block(x, y, part["t"].astype(np.int64), part["on"] != 0, place)
 
     def _checked_size(self, size):
@@ -124,7 +129,7 @@ class Reader:
         rows = [(byte - 8, *rest) for byte, stream, *rest in rows if stream == self.stream]
         # it must go forward through the file and through time, or it is no guide
         ends = [(byte, last) for byte, _, last, _ in rows]
-        sound = all(a[0] < b[0] and a[1] <= b[1] for a, b in zip(ends, ends[1:]))
+        sound = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(ends))
         inside = all(self.base <= byte < position and count >= 0 for byte, *_, count in rows)
         return rows if sound and inside and all(self._is_packet(file, row[0]) for row in rows[-1:]) else []
 
@@ -169,7 +174,7 @@ def unpacker(compression: str) -> Callable[[bytes], bytes]:
             errors = (ZstdError, EOFError)
     except ImportError:
         raise ImportError(
-            f"AEDAT 4 with {compression} needs the events extra: pip install -c constraints.txt -e '.[events]'"
+            f"{compression} needs the events extra: pip install -c constraints.txt -e '.[events]'"
         ) from None
 
     def unpack(content):

@@ -8,8 +8,7 @@ import struct
 
 import numpy as np
 
-EVENT = np.dtype({"names": ["t", "x", "y", "on"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12],
-                  "itemsize": 16})  # fmt: skip
+EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "u1"), ("", "V3")])
 XML = """<dv version="2.0">
     <node name="outInfo" path="/outInfo/">
         <node name="0" path="/outInfo/0/">
@@ -100,7 +99,7 @@ def _prefixed(content):
 
 
 def header_table(compression: int, position: int, size: tuple[int, int]) -> bytes:
-    """The header: how packets are compressed (0 none, 1 lz4, 3 zstd) and where their table is (-1: nowhere)."""
+    """The header; compression: 0 none, 1 lz4, 3 zstd; position: of the table of packets, -1: nowhere."""
     name = {0: "NONE", 1: "LZ4", 3: "ZSTD"}[compression]
     text = XML.format(compression=name, width=size[0], height=size[1]).encode()
     text += b"\0" * (4 - len(text) % 4)  # ends with a zero at least, and on a whole word

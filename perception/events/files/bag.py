@@ -16,14 +16,20 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from perception.events.files.blocks import ANY, FIRST, Block, Damaged, damage
+from perception.events.files.blocks import ANY, FIRST, Block, damage, event_place
 from perception.events.files.output import require_within
 
 SUFFIXES = (".bag",)
 MAGIC = b"#ROSBAG V2.0"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
-CDR_EVENT = np.dtype({"names": ["x", "y", "s", "ns", "p"], "formats": ["<u2", "<u2", "<u4", "<u4", "u1"],
-                      "offsets": [0, 2, 6, 10, 14], "itemsize": 16})  # fmt: skip
+CDR_EVENT = np.dtype(
+    {
+        "names": ["x", "y", "s", "ns", "p"],
+        "formats": ["<u2", "<u2", "<u4", "<u4", "u1"],
+        "offsets": [0, 2, 6, 10, 14],
+        "itemsize": 16,
+    }
+)
 TYPES = ("dvs_msgs", "prophesee_event_msgs")
 PER_MESSAGE = 1 << 14  # events that are written to one
 DEFINITION = """Header header
@@ -42,8 +48,20 @@ uint16 y
 time ts
 bool polarity
 """
-ODD = (struct.error, ValueError, KeyError, IndexError, AssertionError, RuntimeError, EOFError, OSError, TypeError,
-       AttributeError, StopIteration, OverflowError)  # fmt: skip
+ODD = (
+    struct.error,
+    ValueError,
+    KeyError,
+    IndexError,
+    AssertionError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    OverflowError,
+)
 
 
 class Reader:
@@ -129,8 +147,9 @@ class Reader:
             raise damage(
                 self.path, f"message {number}, event {bad[0]}", f"{events[bad[0]]}", "ns below 10^9, p 0 or 1"
             )
-        place = lambda i: f"message {number}, event {i}"  # noqa: E731
-        return Block(events["x"], events["y"], _times(events), events["p"] != 0, place)
+        return Block(
+            events["x"], events["y"], _times(events), events["p"] != 0, event_place(0, f"message {number}, ")
+        )
 
 
 def _times(events):
@@ -157,7 +176,7 @@ def layout_of(content, ros1: bool) -> tuple[tuple[int, int] | None, tuple[int, i
         byte += -byte % 4  # the encapsulation has 4 bytes, so alignment is the same from the content's start
     height, width, number = struct.unpack_from("<III", content, byte)
     byte += 12
-    size = number * EVENT.itemsize if ros1 else number and 13 + (number - 1) * 16 + (number > 1)
+    size = number * EVENT.itemsize if ros1 else max(CDR_EVENT.itemsize * number - 3, 0)
     if byte + size > len(content):
         raise ValueError(f"{number} events in {len(content)} bytes")
     known = 1 <= width <= ANY[0] and 1 <= height <= ANY[1]
@@ -167,8 +186,8 @@ def layout_of(content, ros1: bool) -> tuple[tuple[int, int] | None, tuple[int, i
 def events_of(content, layout: tuple[int, int, bool]) -> np.ndarray:
     """Events (n,) of a serialised EventArray.
 
-    In CDR, numbers stand at multiples of their size. The first event takes 13 bytes, the next begins at 14
-    and so do all at 16 k - 2 with their time 6 bytes further on.
+    In CDR, numbers stand at multiples of their size. The first event takes 13 bytes; event k > 0 begins at
+    16 k - 2, with its time 6 bytes further on.
     """
     byte, number, ros1 = layout
     if ros1:

@@ -3,7 +3,7 @@
 A format decodes bytes to blocks, in the order of the file and without judging them. Everything that makes
 a stream of them happens here, so it happens alike for every format. The policy for bad files:
 
-- The first thing wrong is a `Damaged`, a ValueError `path:byte N: what came; what is accepted` (line or
+- The first thing wrong is a `DamagedError`, a ValueError `path:byte N: what came; what is accepted` (line or
   event N where a file has no bytes of its own). What comes after the place is never used.
 - With `recover`, the events before that place are what the file holds.
 - Events may come up to `late` microseconds after later ones and are sorted in; beyond, they are damage.
@@ -24,7 +24,7 @@ ANY = (1 << 16, 1 << 16)  # pixels: bounds of a format that says nothing of them
 FIRST = -(2**62)  # us, before every time that is accepted
 
 
-class Damaged(ValueError):
+class DamagedError(ValueError):
     """What is wrong with a file, from the named place on."""
 
 
@@ -44,16 +44,16 @@ class Block:
     def __getitem__(self, which: slice) -> "Block":
         """Events by a slice that goes on to the end or starts at the first."""
         first, place = which.start or 0, self.place
-        columns = (column[which] for column in (self.x, self.y, self.t, self.p))
-        return Block(*columns, place=(lambda i: place(i + first)) if first else place)
+        where = (lambda i: place(i + first)) if first else place
+        return Block(self.x[which], self.y[which], self.t[which], self.p[which], where)
 
 
 class Reader(Protocol):
     """An open file of one format.
 
-    size: (width, height) if the file tells it; bounds: the largest that the format can hold; late: microseconds by which its events may be late;
-    count: number of events if it is known without reading them; seeks: whether `blocks` skips what lies
-    before `start` without decoding it.
+    size: (width, height) if the file tells it; bounds: the largest that the format can hold; late:
+    microseconds by which its events may be late; count: number of events if it is known without reading
+    them; seeks: whether `blocks` skips what lies before `start` without decoding it.
     """
 
     size: tuple[int, int] | None
@@ -63,13 +63,13 @@ class Reader(Protocol):
     seeks: bool
 
     def blocks(self, start: int = FIRST) -> Iterator[Block]:
-        """Blocks from one that begins at or before the last event with t < start; `Damaged` at the end
+        """Blocks from one that begins at or before the last event with t < start; `DamagedError` at the end
         of what can be decoded."""
 
 
-def damage(path, place: str, came: str, accepted: str) -> Damaged:
+def damage(path, place: str, came: str, accepted: str) -> DamagedError:
     """The error to raise: `path:place: what came; what is accepted`."""
-    return Damaged(f"{path}:{place}: {came}; accepted: {accepted}")
+    return DamagedError(f"{path}:{place}: {came}; accepted: {accepted}")
 
 
 def record_place(base: int, size: int) -> Callable[[int], str]:
@@ -77,10 +77,20 @@ def record_place(base: int, size: int) -> Callable[[int], str]:
     return lambda i: f"byte {base + i * size}"
 
 
+def kept_place(base: int, size: int, kept: np.ndarray) -> Callable[[int], str]:
+    """`Block.place` of those among such records whose numbers are kept."""
+    return lambda i: f"byte {base + kept[i] * size}"
+
+
+def event_place(first: int, prefix: str = "") -> Callable[[int], str]:
+    """`Block.place` of events that are only counted, the first of them as number `first`."""
+    return lambda i: f"{prefix}event {first + i}"
+
+
 def read_words(
     file: BinaryIO, path, base: int, dtype, number: int = BLOCK
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(byte of the first, words) from byte `base` to the end of the file; `Damaged` if the last is cut off."""
+    """(byte of the first, words) from byte `base` to the end of the file, which must end with a whole one."""
     dtype = np.dtype(dtype)
     file.seek(base)
     while content := file.read(number * dtype.itemsize):
@@ -153,7 +163,7 @@ def ordered(blocks: Iterable[Block], path, late: int) -> Iterator[Block]:
                     f"times that fall by at most {late} us, see late=",
                 )
             newest = latest
-    except Damaged:
+    except DamagedError:
         if held is not None and len(held):
             yield held
         raise
@@ -172,7 +182,7 @@ def up_to_damage(blocks: Iterable[Block], recover: bool) -> Iterator[Block]:
     """The blocks; with `recover`, damage is where they end."""
     try:
         yield from blocks
-    except Damaged:
+    except DamagedError:
         if not recover:
             raise
 

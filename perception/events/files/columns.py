@@ -41,7 +41,7 @@ def known_unit(unit: str | None) -> str | None:
 
 
 def inferred_unit(t: np.ndarray) -> str:
-    """What times without a unit count: seconds if any has a fraction, else microseconds or, from 10^17 on, ns."""
+    """Unit of times without one: seconds if any has a fraction, else microseconds or, from 10^17 on, ns."""
     if t.dtype.kind == "f" and not (t == np.floor(t)).all():
         return "s"
     return "ns" if len(t) and t[0] >= EPOCH_NS else "us"
@@ -50,7 +50,7 @@ def inferred_unit(t: np.ndarray) -> str:
 def blocks_of(
     path, columns: dict[str, np.ndarray], unit: str, place: Callable[[int], str]
 ) -> Iterator[Block]:
-    """One block of four columns of numbers (n,); `Damaged` after the events before the first that is none.
+    """One block of four columns of numbers (n,), and a `DamagedError` at the first row that is no event.
 
     Times are rounded to microseconds.
     """

@@ -35,8 +35,9 @@ class Reader:
             self.end = file.seek(0, 2)
         self.base = base + 2
         if len(kind) < 2 or kind[0] not in EVENT_TYPES or kind[1] != RECORD.itemsize:
-            raise damage(path, f"byte {base}", f"event type and size are {list(kind)}",
-                         "types 0 and 12 with 8 bytes")  # fmt: skip
+            raise damage(
+                path, f"byte {base}", f"event type and size are {list(kind)}", "types 0 and 12 with 8 bytes"
+            )
         self.size = header_size(path, lines)
         self.count = (self.end - self.base) // RECORD.itemsize
         self._index: TimeIndex | None = None

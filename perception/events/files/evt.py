@@ -19,8 +19,8 @@ import numpy as np
 
 from perception.events.files.blocks import BLOCK, FIRST, Block, damage, read_words
 from perception.events.files.header import read_header
-from perception.events.files.seek import TimeIndex
 from perception.events.files.output import require_within
+from perception.events.files.seek import TimeIndex
 from perception.events.stream import EventStream
 from tracking.compiled import compiled
 
@@ -35,7 +35,8 @@ class Coding:
     """One of the three codings.
 
     version: as in the header; word: its dtype; decode(words, state, x, y, t, p) -> (words used, events)
-    stops when the columns may not hold another word's events; encode(stream's columns, state, words) ->
+    stops before a word once fewer than
+    MOST more events fit in the columns; encode(stream's columns, state, words) ->
     number of words; clock(words) -> (n,) int64 time in us where the word is a TIME_HIGH, else -1;
     period: of the clock, us; most: words an event takes at most; late: us; index: whether TIME_HIGH alone
     is enough to begin anywhere, and often enough to count its wraps.
@@ -94,7 +95,7 @@ class RawReader:
         """Decoding again, with room for just so many events, finds the word of event i."""
 
         def place(i):
-            columns = (np.empty(i + MOST, kind) for kind in (np.uint16, np.uint16, np.int64, np.bool_))
+            columns = (np.empty(i + 1 + MOST, kind) for kind in (np.uint16, np.uint16, np.int64, np.bool_))
             used, _ = self.coding.decode(words, state.copy(), *columns)
             return f"byte {byte + (used - 1) * words.itemsize}"
 
@@ -127,8 +128,12 @@ class RawReader:
     def _first_clock(self):
         seen = self._look(self.base)
         if seen is None and self.end > self.base:
-            raise damage(self.path, f"byte {self.base}", "no TIME_HIGH among the first words",
-                         "files that tell the time, or shift=False")  # fmt: skip
+            raise damage(
+                self.path,
+                f"byte {self.base}",
+                "no TIME_HIGH among the first words",
+                "files that tell the time, or shift=False",
+            )
         return seen[1] if seen else 0
 
     def _halves_swapped(self, lines):
@@ -136,12 +141,20 @@ class RawReader:
         if any("endianness=legacy" in line for line in lines):
             return True
         words = self._words(self.base, LOOK)
+        now, other = time_words(words), time_words(swapped(words))
+        if now != other:
+            return other > now
         return misfits(swapped(words)) < misfits(words)
 
 
 def swapped(words: np.ndarray) -> np.ndarray:
     """Words (n,) uint64 with their halves exchanged."""
     return (words >> np.uint64(32)) | (words << np.uint64(32))
+
+
+def time_words(words: np.ndarray) -> int:
+    """How many words (n,) uint64 are a TIME_HIGH as cameras write it, with nothing in its lower half."""
+    return int(((words >> np.uint64(60) == 8) & (words << np.uint64(32) == 0)).sum())
 
 
 def misfits(words: np.ndarray) -> int:

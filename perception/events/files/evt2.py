@@ -12,14 +12,14 @@ UNITS = 1 << 28  # of TIME_HIGH, 64 us each
 
 @compiled
 def _decode(words, state, x, y, t, p):
-    n, time = 0, state[0]
+    n, time, room = 0, state[0], len(x) - 32
     for i in range(len(words)):
+        if n >= room:
+            state[0] = time
+            return i, n
         word = words[i]
         kind = word >> np.uint32(28)
         if kind < 2 and time >= 0:
-            if n == len(x) - 32:
-                state[0] = time
-                return i, n
             x[n] = word >> np.uint32(11) & np.uint32(0x7FF)
             y[n] = word & np.uint32(0x7FF)
             t[n] = time | (word >> np.uint32(22) & np.uint32(0x3F))

@@ -16,14 +16,14 @@ UNITS = 1 << 28  # of TIME_HIGH, 64 us each
 
 @compiled
 def _decode(words, state, x, y, t, p):
-    n, time = 0, state[0]
+    n, time, room = 0, state[0], len(x) - 32
     for i in range(len(words)):
+        if n >= room:
+            state[0] = time
+            return i, n
         head, mask = np.int64(words[i] >> np.uint64(32)), np.int64(words[i] & np.uint64(0xFFFFFFFF))
         kind = head >> 28
         if kind < 2 and time >= 0:
-            if n > len(x) - 32 - 1:
-                state[0] = time
-                return i, n
             k = 0
             while mask:
                 if mask & 1:

@@ -18,11 +18,11 @@ FURTHEST = 1 << 12  # pixels: vectors end here, outside every sensor, so that da
 
 @compiled
 def _decode(words, state, x, y, t, p):
-    """State: TIME_HIGH with wraps, TIME_LOW, row, next column of vectors, polarity of vectors; -1: unknown."""
+    """State: TIME_HIGH with wraps, TIME_LOW, row, next column and polarity of vectors; -1: unknown."""
     high, low, row, base, polarity = state[0], state[1], state[2], state[3], state[4]
     n, used, room = 0, 0, len(x) - 32
     for i in range(len(words)):
-        if n > room - 1:
+        if n >= room:
             break
         used += 1
         word = np.int64(words[i])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from perception.events.files.blocks import ANY, BLOCK, FIRST, Block, Damaged, damage
+from perception.events.files.blocks import ANY, BLOCK, FIRST, Block, DamagedError, damage, event_place
 from perception.events.files.columns import UNITS, blocks_of, known_unit
 from perception.events.files.output import require_within
 
@@ -58,7 +58,7 @@ class Reader:
                 part = slice(begin, min(begin + BLOCK, layout.count))
                 with self._sound(f"event {begin}"):
                     columns = {name: layout.get(name, part) for name in "xytp"}
-                place = lambda i, begin=begin: f"event {begin + i}"  # noqa: E731
+                place = event_place(begin)
                 for block in blocks_of(self.path, columns, layout.unit, place):
                     t = block.t + layout.offset if layout.offset else block.t
                     yield Block(block.x, block.y, t, block.p, place)
@@ -108,8 +108,12 @@ class Reader:
         for names in (GENERAL, CNN):
             if isinstance(node, h5py.Group) and all(name in node for name in names.values()):
                 return self._of_columns(file, node, names)
-        raise damage(self.path, "byte 0", f"no events under {group or 'the usual names'!r}; the file has "
-                     f"{sorted(file)[:10]}", "group= of x, y, t, p or xs, ys, ts, ps, or a table (n, 4)")  # fmt: skip
+        raise damage(
+            self.path,
+            "byte 0",
+            f"no events under {group or 'the usual names'!r}; the file has {sorted(file)[:10]}",
+            "group= of x, y, t, p or xs, ys, ts, ps, or a table (n, 4)",
+        )
 
     def _of_columns(self, file, group, names):
         columns = {name: group[names[name]] for name in "xytp"}
@@ -152,8 +156,12 @@ class Reader:
             [dataset.dtype.fields[n][0].kind for n in "xytp"] if dataset.dtype.names else [dataset.dtype.kind]
         )
         if dataset.ndim != dimensions or not set(kinds) <= set("iufb"):
-            raise damage(self.path, "byte 0", f"{dataset.name} of shape {dataset.shape} and type {dataset.dtype}",
-                         f"numbers in {dimensions} dimensions")  # fmt: skip
+            raise damage(
+                self.path,
+                "byte 0",
+                f"{dataset.name} of shape {dataset.shape} and type {dataset.dtype}",
+                f"numbers in {dimensions} dimensions",
+            )
         if (
             dataset.chunks
             and np.prod([float(n) for n in dataset.chunks]) * dataset.dtype.itemsize > MAX_CHUNK
@@ -176,7 +184,7 @@ class Reader:
         """What the library raises for damage becomes one kind of error."""
         try:
             yield
-        except (Damaged, FileNotFoundError, PermissionError, IsADirectoryError):
+        except (DamagedError, FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except ODD as error:
             raise damage(self.path, place, f"HDF5 cannot read it ({error})", "sound files") from None

@@ -14,7 +14,7 @@ def read_header(file: BinaryIO, mark: bytes, end: bytes) -> tuple[list[str], int
     lines, byte = [], 0
     file.seek(0)
     while byte < MAX_HEADER and (line := file.readline(4096)).startswith(mark):
-        if not line.endswith(b"\n") or any(c < 32 and c not in b"\t\r\n" or c == 127 for c in line):
+        if not line.endswith(b"\n") or any((c < 32 and c not in b"\t\r\n") or c == 127 for c in line):
             break
         lines.append(line.decode("latin-1").strip())
         byte += len(line)

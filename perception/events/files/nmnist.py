@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perception.events.files.blocks import FIRST, Block, read_words
+from perception.events.files.blocks import FIRST, Block, kept_place, read_words
 from perception.events.files.output import require_within
 
 SUFFIXES = (".bin",)
@@ -42,8 +42,7 @@ class Reader:
                 head, middle, low = table[kept, 2:].T.astype(np.int64)
                 t = (head & 0x7F) << 16 | middle << 8 | low
                 x, y = table[kept, :2].T.astype(np.uint16)
-                place = lambda i, byte=byte, kept=kept: f"byte {byte + 5 * kept[i]}"  # noqa: E731
-                yield Block(x, y, t + OVERFLOW * overflows[kept], head >= 128, place)
+                yield Block(x, y, t + OVERFLOW * overflows[kept], head >= 128, kept_place(byte, 5, kept))
 
 
 def recognises(head: bytes) -> bool:

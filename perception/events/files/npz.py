@@ -13,13 +13,24 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from perception.events.files.blocks import ANY, BLOCK, FIRST, Block, damage
+from perception.events.files.blocks import ANY, BLOCK, FIRST, Block, damage, event_place
 from perception.events.files.columns import blocks_of, inferred_unit, known_unit, named
 from perception.events.files.output import require_within
 
 SUFFIXES = (".npz",)
-ODD = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError, OSError,
-       struct.error, TypeError, SyntaxError)  # fmt: skip
+ODD = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    OSError,
+    struct.error,
+    TypeError,
+    SyntaxError,
+)
 
 
 class Reader:
@@ -30,7 +41,7 @@ class Reader:
     def __init__(self, path, unit: str | None = None):
         self.path, self.unit = path, known_unit(unit)
         with ExitStack() as stack:
-            archive, members, self.count = self._open(stack)
+            archive, _, self.count = self._open(stack)
             self.size = self._size(archive)
 
     def blocks(self, start: int = FIRST) -> Iterator[Block]:
@@ -40,16 +51,15 @@ class Reader:
             unit = self.unit
             for begin in range(0, count, BLOCK):
                 try:
-                    parts = {
-                        name: _take(*member, min(BLOCK, count - begin)) for name, member in members.items()
-                    }
+                    number = min(BLOCK, count - begin)
+                    parts = {name: _take(member, dtype, number) for name, (member, dtype) in members.items()}
                 except ODD as error:
                     raise damage(
                         self.path, f"event {begin}", f"arrays cannot be read ({error})", "whole arrays"
                     ) from None
                 columns = _columns(parts)
                 unit = unit or inferred_unit(columns["t"])
-                yield from blocks_of(self.path, columns, unit, lambda i, begin=begin: f"event {begin + i}")
+                yield from blocks_of(self.path, columns, unit, event_place(begin))
 
     def _open(self, stack):
         """(archive, {array's name: (open member, dtype)}, number of events)."""
@@ -63,7 +73,7 @@ class Reader:
                 if stem == name or (stem != "event_data" and named(stem) is None):
                     continue
                 member = stack.enter_context(archive.open(name))
-                shape, fortran, dtype = _header(member)
+                shape, dtype = _header(member)
                 claimed, held = (
                     math.prod(shape) * dtype.itemsize,
                     archive.getinfo(name).file_size - member.tell(),
@@ -80,8 +90,12 @@ class Reader:
             if not all(column.dtype.kind in "iufb" and column.ndim == 1 for column in columns.values()):
                 raise ValueError("columns are no numbers")
         except ODD as error:
-            raise damage(self.path, "byte 0", f"no events in arrays ({error})",
-                         "x, y, t, p of one length, or event_data with these fields")  # fmt: skip
+            raise damage(
+                self.path,
+                "byte 0",
+                f"no events in arrays ({error})",
+                "x, y, t, p of one length, or event_data with these fields",
+            ) from None
         count = next(number for *_, number in found.values())
         return archive, {name: (member, dtype) for name, (member, dtype, _) in found.items()}, count
 
@@ -91,7 +105,7 @@ class Reader:
             return None
         try:
             with archive.open("size.npy") as member:
-                shape, _, dtype = _header(member)
+                shape, dtype = _header(member)
                 side = np.frombuffer(member.read(16), "<i8")
             if shape != (2,) or dtype != np.dtype("<i8") or not ((1 <= side) & (side <= ANY[0])).all():
                 raise ValueError(f"{shape} of {dtype}")
@@ -105,10 +119,10 @@ class Reader:
 def _header(member):
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member)
+    shape, _, dtype = read(member)
     if any(side < 0 for side in shape):
         raise ValueError(f"shape {shape}")
-    return shape, fortran, dtype
+    return shape, dtype
 
 
 def _take(member, dtype, number):
@@ -145,5 +159,5 @@ def write(file, streams, size) -> None:
     parts = list(streams)
     for stream in parts:
         require_within(stream, "npz", ANY, 10**17, -(1 << 61))  # beyond, readers take it for nanoseconds
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in "xytp"}
-    np.savez_compressed(file, **columns, size=np.array(size, "<i8"))
+    x, y, t, p = (np.concatenate([getattr(part, name) for part in parts]) for name in "xytp")
+    np.savez_compressed(file, x=x, y=y, t=t, p=p, size=np.array(size, "<i8"))

@@ -25,8 +25,10 @@ def _in_order(first, rest):
     size, last = (first.width, first.height), int(first.t[-1]) if len(first) else None
     for stream in rest:
         if (stream.width, stream.height) != size:
-            raise ValueError(f"streams of one sensor can be written, got {stream.width} x {stream.height} after "
-                             f"{size[0]} x {size[1]}")  # fmt: skip
+            raise ValueError(
+                f"streams of one sensor can be written, got {stream.width} x {stream.height} after "
+                f"{size[0]} x {size[1]}"
+            )
         if len(stream):
             if last is not None and stream.t[0] < last:
                 raise ValueError(
@@ -41,11 +43,15 @@ def require_within(
 ) -> None:
     """ValueError unless a format holds the stream: pixels within bounds, times in [start, stop) us."""
     if stream.width > bounds[0] or stream.height > bounds[1]:
-        raise ValueError(f"{name} holds sensors of at most {bounds[0]} x {bounds[1]} pixels, "
-                         f"got {stream.width} x {stream.height}")  # fmt: skip
+        raise ValueError(
+            f"{name} holds sensors of at most {bounds[0]} x {bounds[1]} pixels, "
+            f"got {stream.width} x {stream.height}"
+        )
     if len(stream) and not start <= stream.t[0] <= stream.t[-1] < stop:
-        raise ValueError(f"{name} holds times from {start} to {stop - 1} us, "
-                         f"got {stream.t[0]} to {stream.t[-1]}; stream.shift(...) moves them")  # fmt: skip
+        raise ValueError(
+            f"{name} holds times from {start} to {stop - 1} us, "
+            f"got {stream.t[0]} to {stream.t[-1]}; stream.shift(...) moves them"
+        )
 
 
 def require_gaps(stream: EventStream, name: str, last: int, period: int) -> int:
@@ -59,6 +65,8 @@ def require_gaps(stream: EventStream, name: str, last: int, period: int) -> int:
     widest = int((stream.t[1:] - stream.t[:-1]).max(initial=0))
     gap = max(widest, int(stream.t[0]) - last) if last >= 0 else widest
     if gap > period // 2 or (last < 0 and stream.t[0] >= period):
-        raise ValueError(f"{name} has a clock of {period} us: the first time must be below that and gaps at most "
-                         f"half of it, got a first time of {stream.t[0]} and a gap of {gap} us")  # fmt: skip
+        raise ValueError(
+            f"{name} has a clock of {period} us: the first time must be below that and gaps at most "
+            f"half of it, got a first time of {stream.t[0]} and a gap of {gap} us"
+        )
     return int(stream.t[-1])

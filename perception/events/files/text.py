@@ -52,10 +52,14 @@ class Reader:
             numbers, bad = self._parsed(kept)
             if len(numbers["t"]):
                 unit = unit or inferred_unit(numbers["t"])
-                yield from blocks_of(self.path, numbers, unit, lambda i, kept=kept: f"line {kept[i][0]}")
+                yield from blocks_of(self.path, numbers, unit, _line_place(kept))
             if bad is not None:
-                raise damage(self.path, f"line {kept[bad][0]}", repr(kept[bad][1][:100]),
-                             f"{len(self.columns)} numbers: {', '.join(self.columns)}")  # fmt: skip
+                raise damage(
+                    self.path,
+                    f"line {kept[bad][0]}",
+                    repr(kept[bad][1][:100]),
+                    f"{len(self.columns)} numbers: {', '.join(self.columns)}",
+                )
 
     def _lines(self):
         """Lists of lines, each of which is short enough and text."""
@@ -141,6 +145,10 @@ class Reader:
     def _is_event(self, line):
         fields = _fields(line)
         return len(fields) == len(self.columns) and all(NUMBER.fullmatch(field) for field in fields)
+
+
+def _line_place(kept):
+    return lambda i: f"line {kept[i][0]}"
 
 
 def _counts(line):
