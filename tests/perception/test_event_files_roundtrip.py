@@ -143,7 +143,8 @@ def test_what_cannot_be_written_leaves_no_file(case, tmp_path):
 
 
 LIMITS = {  # the first time that a format does not hold, from a stream that starts with it
-    "evt2": 1 << 40, "evt21": 1 << 40, "evt3": 1 << 40, "dat": 1 << 32, "davis346": 1 << 32, "dvs128": 1 << 32,
+    "evt2": 1 << 40, "evt21": 1 << 40, "evt3": 1 << 40, "dat": 1 << 32,
+    "davis346": 1 << 32, "dvs128": 1 << 32,
     "aedat3": 1 << 61, "mvsec": 1 << 50, "cnn": 1 << 50, "bag": 10**6 << 32, "npz": 10**17, "csv": 10**17,
     "txt": 1 << 50, "nmnist": 1 << 23,
 }  # fmt: skip

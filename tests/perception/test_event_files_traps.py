@@ -33,31 +33,31 @@ def raw(version, *words, extra=b"", end=True):
 
 # EVT3 words
 def ROW(y):
-    return y  # noqa: E704
+    return y
 
 
 def X(x, p=1):
-    return 2 << 12 | p << 11 | x  # noqa: E704
+    return 2 << 12 | p << 11 | x
 
 
 def BASE(x, p=1):
-    return 3 << 12 | p << 11 | x  # noqa: E704
+    return 3 << 12 | p << 11 | x
 
 
 def V12(mask):
-    return 4 << 12 | mask  # noqa: E704
+    return 4 << 12 | mask
 
 
 def V8(mask):
-    return 5 << 12 | mask  # noqa: E704
+    return 5 << 12 | mask
 
 
 def LOW(t):
-    return 6 << 12 | t  # noqa: E704
+    return 6 << 12 | t
 
 
 def HIGH(t):
-    return 8 << 12 | t  # noqa: E704
+    return 8 << 12 | t
 
 
 def test_evt3_vectors_go_on_from_where_the_last_ended(file):
