@@ -42,8 +42,8 @@ def event_stack(
     Source: Wang et al., "Event-based High Dynamic Range Image and Very High Frame Rate Video Generation using
         Conditional GANs" (CVPR 2019), stacking by time and by number.
     """
-    _choice("by", by, ("time", "count"))
-    _choice("value", value, ("sum", "last"))
+    require_choice("by", by, ("time", "count"))
+    require_choice("value", value, ("sum", "last"))
     out = np.zeros((bins_of(bins), events.height, events.width), np.float32)
     edges = time_edges(events, bins, span) if by == "time" else count_edges(len(events), bins)
     add = _add_signs if value == "sum" else _set_signs
@@ -162,7 +162,7 @@ def normalised(grid: np.ndarray, how: str = "nonzero") -> np.ndarray:
               "max", divided by the largest magnitude;
               "robust", divided by the 98th percentile of the magnitudes that are not 0, clipped to [-1, 1].
     """
-    _choice("how", how, ("nonzero", "max", "robust"))
+    require_choice("how", how, ("nonzero", "max", "robust"))
     grid = np.asarray(grid, np.float32)
     there = grid != 0
     values = grid[there]
@@ -210,7 +210,8 @@ def count_edges(number: int, bins: int) -> np.ndarray:
     return np.arange(bins + 1) * number // bins
 
 
-def _choice(name, value, accepted):
+def require_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of those accepted."""
     if value not in accepted:
         raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
 

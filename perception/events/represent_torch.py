@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception.events.represent import _choice, bins_of
+from perception.events.represent import bins_of, require_choice, span_of
 from perception.events.stream import EventStream
 
 NEVER = -(2**61)  # us
@@ -44,8 +44,6 @@ class EventBatch(NamedTuple):
         cls, streams: Sequence[EventStream], span: tuple[int, int] | None = None, device="cpu"
     ) -> "EventBatch":
         """Streams as one batch; `span` for all of them, by default each one's own."""
-        from perception.events.represent import span_of
-
         sizes = {(s.width, s.height) for s in streams}
         if len(sizes) != 1:
             raise ValueError(f"streams of one sensor size make a batch, got sizes {sorted(sizes)}")
@@ -99,8 +97,8 @@ def frames(events: EventBatch, bins: int) -> Tensor:
 
 def event_stack(events: EventBatch, bins: int, by: str = "time", value: str = "sum") -> Tensor:
     """(b, bins, H, W), see `represent.event_stack`."""
-    _choice("by", by, ("time", "count"))
-    _choice("value", value, ("sum", "last"))
+    require_choice("by", by, ("time", "count"))
+    require_choice("value", value, ("sum", "last"))
     channel = events.bin(bins_of(bins)) if by == "time" else events.turn(bins_of(bins))
     if value == "sum":
         return _summed(events, channel, events.sign, bins)
@@ -136,13 +134,8 @@ def time_surface(events: EventBatch, tau: float) -> Tensor:
 
 def spike_tensor(events: EventBatch, bins: int) -> Tensor:
     """(b, 2 bins, H, W), see `represent.spike_tensor`."""
-    phase, width = events.phase, max(bins_of(bins) - 1, 1)
-    grid: Tensor | float = 0.0
-    for k in range(bins):
-        kernel = F.relu(1 - (phase - k / width).abs() * width).float()
-        grid = grid + _summed(events, events.p * bins + k, phase.float() * kernel, 2 * bins)
-    assert isinstance(grid, Tensor)
-    return grid
+    at = events.phase * (bins_of(bins) - 1)
+    return _measured(events, lambda k: F.relu(1 - (at - k).abs()).float(), bins)
 
 
 class SpikeTensor(nn.Module):
@@ -184,11 +177,7 @@ class SpikeTensor(nn.Module):
         phase, bins = events.phase.float(), self.bins
         centres = torch.linspace(0, 1, bins, device=phase.device) if bins > 1 else phase.new_zeros(1)
         kernel = self.kernel((phase[:, None] - centres).reshape(-1, 1)).reshape(len(phase), bins)
-        grid: Tensor | float = 0.0
-        for k in range(bins):
-            grid = grid + _summed(events, events.p * bins + k, phase * kernel[:, k], 2 * bins)
-        assert isinstance(grid, Tensor)
-        return grid
+        return _measured(events, lambda k: kernel[:, k], bins)
 
 
 def warped_image(events: EventBatch, flow: Tensor, at: Tensor | None = None) -> Tensor:
@@ -239,6 +228,12 @@ def _summed(events, channel, weight, channels):
         index = (plane * events.height + events.y) * events.width + events.x
         grid = weight.new_zeros(planes * events.height * events.width).index_add(0, index, weight)
     return grid.reshape(-1, channels, events.height, events.width)
+
+
+def _measured(events, kernel, bins):
+    """(b, 2 bins, H, W): the events' phases, times kernel(k) (n,) for each bin k."""
+    parts = [_summed(events, events.p.long(), events.phase.float() * kernel(k), 2) for k in range(bins)]
+    return torch.stack(parts, 2).flatten(1, 2)
 
 
 def _latest(events, channel, value, channels):

@@ -28,13 +28,14 @@ from sims.train.score import RATES, Metric, calibration, choose, errors, found_i
 from sims.windows import WindowSimulator
 from tracking.formats.files import atomic_write
 from tracking.models import UniformBirth
+from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.geometry import Sight
 from tracking.mt3.losses import Weights, trajectory_loss
 from tracking.mt3.model import Task, as_arrays
 from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.trainer import TrainConfig, Trainer, model_of
-from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
 
 PROGRAM = "python -m sims.train.mt3"

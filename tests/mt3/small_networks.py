@@ -2,7 +2,7 @@
 
 import torch
 
-from tracking.mt3.trajectory import TrajectoryConfig
+from tracking.mt3.attention import TrajectoryConfig
 
 ALL = 100_000  # a cascade that leaves tokens out is not continuous, so it has tests of its own
 SMALL = TrajectoryConfig(width=32, heads=4, hidden=48, keep=(ALL, ALL, ALL), last_scans=4, refine=(ALL,))

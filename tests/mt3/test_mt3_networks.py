@@ -8,9 +8,10 @@ import torch
 from small_networks import stirred  # tests/mt3/small_networks.py
 
 from sims.train.mt3 import trajectory_loss_of as loss_of
+from tracking.mt3.attention import TrajectoryAttention, TrajectoryConfig, _features
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.network import MT3Network
-from tracking.mt3.trajectory import TrajectoryAttention, TrajectoryConfig, TrajectoryNetwork, _features
+from tracking.mt3.trajectory import TrajectoryNetwork
 
 
 def spoken(network, windows):

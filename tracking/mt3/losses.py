@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tracking.mt3.answers import Answer, gathered
-from tracking.mt3.trajectory import SPEED, Layout, Stage
+from tracking.mt3.attention import Layout
+from tracking.mt3.trajectory import SPEED, Stage
 from tracking.mt3.windows import Windows
 
 PER_WINDOW = 16.0  # objects by which the existence loss is divided

@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from tracking.formats.files import atomic_write
+from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.geometry import Sight
 from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.objects import Objects, merged
-from tracking.mt3.trajectory import TrajectoryConfig, TrajectoryNetwork
+from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
 
 SHIPPED = Path(__file__).parent / "weights"

@@ -203,7 +203,9 @@ class Trainer:
             if state["task"] != self.task.name:
                 raise ValueError(f"{path} is a run on {state['task']}, not on {self.task.name}")
             self.network.load_state_dict(state["network"])
-            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+            if len(state["optimizers"]) != len(self.optimizers):
+                raise ValueError(f"{path} is a run with another choice between AdamW alone and Muon")
+            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
             self.average = state["average"]
             self.progress = Progress(**state["progress"])
@@ -221,9 +223,11 @@ def _optimizers(network: nn.Module, config: TrainConfig) -> list[tuple[torch.opt
     Muon (Jordan et al., 2024) makes every step of a matrix orthogonal; scaled to the size of AdamW's steps as
     in Liu et al., "Muon is Scalable for LLM Training" (2025), section 2.2.
     """
-    inside = [p.ndim == 2 and name.split(".")[0] in LAYERS for name, p in network.named_parameters()]
-    hidden = [p for p, is_in in zip(network.parameters(), inside) if is_in and config.muon]
-    other = [p for p, is_in in zip(network.parameters(), inside) if not (is_in and config.muon)]
+    hidden: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
+    for name, p in network.named_parameters():
+        inside = config.muon and p.ndim == 2 and name.split(".")[0] in LAYERS
+        (hidden if inside else other).append(p)
     groups = [
         {"params": [p for p in other if p.ndim > 1], "weight_decay": config.decay},
         {"params": [p for p in other if p.ndim <= 1], "weight_decay": 0.0},

@@ -15,9 +15,7 @@ NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
-EPOCH_NS = (
-    10**17
-)  # a whole number from here on counts nanoseconds: as microseconds, it would be the year 5138
+EPOCH_NS = 10**17  # whole numbers from here on count nanoseconds: as microseconds, the year would be 5138
 
 
 def named(word: str) -> tuple[str, str | None] | None:
