@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,6 @@ from perception.events.files import (
     aedat4,
     bag,
     dat,
-    evt2,
-    evt3,
-    evt21,
     hdf5,
     nmnist,
     npz,
@@ -24,14 +20,20 @@ from perception.events.files import (
     text,
 )
 from perception.events.files.blocks import Block, Reader, up_to_damage, window
+from perception.events.files.evt2 import EVT2
+from perception.events.files.evt3 import EVT3
+from perception.events.files.evt21 import EVT21
 from perception.events.files.output import joined
 from perception.events.stream import MAX_TIME, EventStream
 from tracking.formats.files import atomic_write
 
-FORMATS: dict[str, ModuleType] = {
-    "evt3": evt3,  # first of those with .raw, which is what new files get
-    "evt2": evt2,
-    "evt21": evt21,
+
+# A format is a module or a Coding with SUFFIXES, recognises(first HEAD bytes), reader(path, ...) -> Reader, and
+# write(file, streams, size, ...).
+FORMATS: dict[str, Any] = {
+    "evt3": EVT3,  # first of those with .raw, which is what new files get
+    "evt2": EVT2,
+    "evt21": EVT21,
     "dat": dat,
     "aedat2": aedat2,
     "aedat3": aedat3,

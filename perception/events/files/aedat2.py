@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perception.events.files.blocks import FIRST, Block, kept_place, read_words, unwrap
+from perception.events.files.blocks import FIRST, Block, kept_place
 from perception.events.files.header import read_header
 from perception.events.files.output import require_gaps, require_within
-from perception.events.files.seek import TimeIndex
+from perception.events.files.seek import ClockedRecords
 
 SUFFIXES = (".aedat2",)
 MAGIC = b"#!AER-DAT2.0"
@@ -55,8 +55,7 @@ class Reader:
     def __init__(self, path, camera: str | None = None):
         self.path = path
         with open(path, "rb") as file:
-            lines, self.base = read_header(file, b"#", b"#End Of ASCII Header")
-            self.end = file.seek(0, 2)
+            lines, base = read_header(file, b"#", b"#End Of ASCII Header")
         named = NAMES.search("\n".join(lines))
         name = camera or (named and named[0].lower())
         if name not in CAMERAS:
@@ -66,18 +65,12 @@ class Reader:
             )
         self.camera = CAMERAS[name]
         self.size = self.bounds = self.camera.size
-        self._index: TimeIndex | None = None
+        self.records = ClockedRecords(path, base, RECORD, PERIOD)
 
     def blocks(self, start: int = FIRST) -> Iterator[Block]:
         """Blocks of at most BLOCK events."""
-        base, last = self.base, -1
-        if start > 0 and (mark := self._marks().before(start)):
-            base, last = mark
-        with open(self.path, "rb") as file:
-            for byte, records in read_words(file, self.path, base, RECORD):
-                t = unwrap(records["t"].astype(np.uint32), last, PERIOD)
-                last = int(t[-1])
-                yield self._block(byte, records["address"].astype(np.uint32), t)
+        for byte, records, t in self.records.read(start):
+            yield self._block(byte, records["address"].astype(np.uint32), t)
 
     def _block(self, byte, address, t):
         camera, (wide, high) = self.camera, self.camera.size
@@ -88,18 +81,6 @@ class Reader:
         y = np.uint16(high - 1) - (address >> camera.y & camera.y_mask).astype(np.uint16)
         p = (address >> camera.polarity & 1) == camera.on
         return Block(x, y, t[kept], p, kept_place(byte, RECORD.itemsize, kept))
-
-    def _marks(self):
-        if self._index is None:
-            with open(self.path, "rb") as file:
-
-                def look(byte):
-                    file.seek(byte)
-                    content = file.read(RECORD.itemsize)
-                    return (byte, int.from_bytes(content[4:], "big")) if len(content) == 8 else None
-
-                self._index = TimeIndex(look, self.base, self.end, RECORD.itemsize, PERIOD)
-        return self._index
 
 
 def recognises(head: bytes) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from perception.events.files.blocks import FIRST, Block, damage, read_words, record_place, unwrap
+from perception.events.files.blocks import FIRST, Block, damage, record_place
 from perception.events.files.evt import header_size, version
 from perception.events.files.header import read_header
 from perception.events.files.output import require_gaps, require_within
-from perception.events.files.seek import TimeIndex
+from perception.events.files.seek import ClockedRecords
 
 SUFFIXES = (".dat",)
 SIDE = 1 << 14  # pixels
@@ -32,39 +32,21 @@ class Reader:
             lines, base = read_header(file, b"%", b"% end")
             file.seek(base)
             kind = file.read(2)
-            self.end = file.seek(0, 2)
-        self.base = base + 2
+            end = file.seek(0, 2)
         if len(kind) < 2 or kind[0] not in EVENT_TYPES or kind[1] != RECORD.itemsize:
             raise damage(
                 path, f"byte {base}", f"event type and size are {list(kind)}", "types 0 and 12 with 8 bytes"
             )
         self.size = header_size(path, lines)
-        self.count = (self.end - self.base) // RECORD.itemsize
-        self._index: TimeIndex | None = None
+        self.records = ClockedRecords(path, base + 2, RECORD, PERIOD)
+        self.count = (end - self.records.base) // RECORD.itemsize
 
     def blocks(self, start: int = FIRST) -> Iterator[Block]:
         """Blocks of at most BLOCK events."""
-        base, last = self.base, -1
-        if start > 0 and (mark := self._marks().before(start)):
-            base, last = mark
-        with open(self.path, "rb") as file:
-            for byte, records in read_words(file, self.path, base, RECORD):
-                t, address = unwrap(records["t"], last, PERIOD), records["address"]
-                last = int(t[-1])
-                x, y = (address & 0x3FFF).astype(np.uint16), (address >> 14 & 0x3FFF).astype(np.uint16)
-                yield Block(x, y, t, (address >> 28 & 1).astype(bool), record_place(byte, RECORD.itemsize))
-
-    def _marks(self):
-        if self._index is None:
-            with open(self.path, "rb") as file:
-
-                def look(byte):
-                    file.seek(byte)
-                    content = file.read(4)
-                    return (byte, int.from_bytes(content, "little")) if len(content) == 4 else None
-
-                self._index = TimeIndex(look, self.base, self.end, RECORD.itemsize, PERIOD)
-        return self._index
+        for byte, records, t in self.records.read(start):
+            address = records["address"]
+            x, y = (address & 0x3FFF).astype(np.uint16), (address >> 14 & 0x3FFF).astype(np.uint16)
+            yield Block(x, y, t, (address >> 28 & 1).astype(bool), record_place(byte, RECORD.itemsize))
 
 
 def recognises(head: bytes) -> bool:

@@ -14,6 +14,7 @@ Source: Prophesee, "Event Encoding Formats" and "RAW File Format" (docs.prophese
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,14 +33,18 @@ LOOK = 1 << 16  # words among which a file must tell the time
 
 @dataclass(frozen=True)
 class Coding:
-    """One of the three codings.
+    """One of the three codings, a format as those of the modules beside are.
 
-    version: as in the header; word: its dtype; decode(words, state, x, y, t, p) -> (words used, events)
-    stops before a word once fewer than
-    MOST more events fit in the columns; encode(stream's columns, state, words) ->
-    number of words; clock(words) -> (n,) int64 time in us where the word is a TIME_HIGH, else -1;
-    period: of the clock, us; most: words an event takes at most; late: us; index: whether TIME_HIGH alone
-    is enough to begin anywhere, and often enough to count its wraps.
+    version: as in the header.
+    word:    its dtype.
+    decode:  (words, state, x, y, t, p) -> (words used, events); stops before a word once fewer than MOST more
+             events fit in the columns.
+    encode:  (x, y, t, p, state, words) -> number of words.
+    clock:   (words) -> (n,) int64 time in us where the word is a TIME_HIGH, else -1.
+    period:  of the clock, us.
+    most:    words an event takes at most.
+    late:    us.
+    index:   whether TIME_HIGH alone is enough to begin anywhere, and often enough to count its wraps.
     """
 
     version: str
@@ -51,6 +56,32 @@ class Coding:
     most: int
     late: int
     index: bool
+    SUFFIXES: ClassVar = (".raw",)
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether the header names this coding."""
+        return version(head) == self.version
+
+    def reader(self, path, shift: bool = False) -> "RawReader":
+        """Open a file; shift: subtract the first TIME_HIGH, as OpenEB does."""
+        return RawReader(path, self, shift)
+
+    def write(self, file, streams: Iterable[EventStream], size: tuple[int, int]) -> None:
+        """Write streams of one sensor, one after another in time; times below 2^40 us."""
+        wide, high = size
+        name = self.version.replace(".", "").removesuffix("0")
+        file.write(
+            f"% evt {self.version}\n% format EVT{name};height={high};width={wide}\n"
+            f"% geometry {wide}x{high}\n% end\n".encode()
+        )
+        state = np.full(8, -1, np.int64)
+        for stream in streams:
+            require_within(stream, f"EVT{name}", (SIDE, SIDE), LIMIT)
+            for part in stream.by_count(BLOCK):
+                steps = 4 * (int(part.t[-1]) // self.period + 2)  # TIME_HIGHs in gaps, at most
+                words = np.empty(self.most * len(part) + steps, self.word)
+                n = self.encode(part.x, part.y, part.t, part.p, state, words)
+                file.write(words[:n].tobytes())
 
 
 class RawReader:
@@ -189,24 +220,6 @@ def header_size(path, lines: list[str]) -> tuple[int, int] | None:
     if not all(1 <= side <= 1 << 14 for side in size):
         raise damage(path, "byte 0", f"a sensor of {size[0]} x {size[1]}", f"sides from 1 to {1 << 14}")
     return size
-
-
-def write_raw(file, coding: Coding, streams: Iterable[EventStream], size: tuple[int, int]) -> None:
-    """Write streams of one sensor, one after another in time."""
-    wide, high = size
-    name = coding.version.replace(".", "").removesuffix("0")
-    file.write(
-        f"% evt {coding.version}\n% format EVT{name};height={high};width={wide}\n"
-        f"% geometry {wide}x{high}\n% end\n".encode()
-    )
-    state = np.full(8, -1, np.int64)
-    for stream in streams:
-        require_within(stream, f"EVT{name}", (SIDE, SIDE), LIMIT)
-        for part in stream.by_count(BLOCK):
-            steps = 4 * (int(part.t[-1]) // coding.period + 2)  # TIME_HIGHs in gaps, at most
-            words = np.empty(coding.most * len(part) + steps, coding.word)
-            n = coding.encode(part.x, part.y, part.t, part.p, state, words)
-            file.write(words[:n].tobytes())
 
 
 @compiled

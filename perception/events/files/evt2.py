@@ -3,10 +3,9 @@
 import numpy as np
 
 from perception.events.files.blocks import unwrapped
-from perception.events.files.evt import Coding, RawReader, put_clock, version, write_raw
+from perception.events.files.evt import Coding, put_clock
 from tracking.compiled import compiled
 
-SUFFIXES = (".raw",)
 UNITS = 1 << 28  # of TIME_HIGH, 64 us each
 
 
@@ -51,19 +50,4 @@ def _clock(words):
     return np.where(words >> np.uint32(28) == 8, time, -1)
 
 
-CODING = Coding("2.0", "<u4", _decode, _encode, _clock, UNITS << 6, 2, 0, True)
-
-
-def recognises(head: bytes) -> bool:
-    """Whether the header names EVT2."""
-    return version(head) == "2.0"
-
-
-def reader(path, shift: bool = False) -> RawReader:
-    """Open a file; shift: subtract the first TIME_HIGH, as OpenEB does."""
-    return RawReader(path, CODING, shift)
-
-
-def write(file, streams, size) -> None:
-    """Write streams; times below 2^40 us."""
-    write_raw(file, CODING, streams, size)
+EVT2 = Coding("2.0", "<u4", _decode, _encode, _clock, UNITS << 6, 2, 0, True)

@@ -7,10 +7,9 @@ the header or from which half holds types and columns that can be; no library on
 import numpy as np
 
 from perception.events.files.blocks import unwrapped
-from perception.events.files.evt import Coding, RawReader, put_clock, version, write_raw
+from perception.events.files.evt import Coding, put_clock
 from tracking.compiled import compiled
 
-SUFFIXES = (".raw",)
 UNITS = 1 << 28  # of TIME_HIGH, 64 us each
 
 
@@ -68,19 +67,4 @@ def _clock(words):
     return np.where(words >> np.uint64(60) == 8, time, -1)
 
 
-CODING = Coding("2.1", "<u8", _decode, _encode, _clock, UNITS << 6, 2, 0, True)
-
-
-def recognises(head: bytes) -> bool:
-    """Whether the header names EVT2.1."""
-    return version(head) == "2.1"
-
-
-def reader(path, shift: bool = False) -> RawReader:
-    """Open a file; shift: subtract the first TIME_HIGH, as OpenEB does."""
-    return RawReader(path, CODING, shift)
-
-
-def write(file, streams, size) -> None:
-    """Write streams, words in the order of today's cameras; times below 2^40 us."""
-    write_raw(file, CODING, streams, size)
+EVT21 = Coding("2.1", "<u8", _decode, _encode, _clock, UNITS << 6, 2, 0, True)

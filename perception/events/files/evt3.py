@@ -8,10 +8,9 @@ in. Writers must repeat TIME_HIGH, that of expelliarmus 1.1 does not and its fil
 import numpy as np
 
 from perception.events.files.blocks import unwrapped
-from perception.events.files.evt import Coding, RawReader, put_clock, version, write_raw
+from perception.events.files.evt import Coding, put_clock
 from tracking.compiled import compiled
 
-SUFFIXES = (".raw",)
 UNITS = 1 << 12  # of TIME_HIGH, 4096 us each
 FURTHEST = 1 << 12  # pixels: vectors end here, outside every sensor, so that damage cannot come back in
 
@@ -83,19 +82,4 @@ def _clock(words):
     return np.where(words >> 12 == 8, (words & 0xFFF).astype(np.int64) << 12, -1)
 
 
-CODING = Coding("3.0", "<u2", _decode, _encode, _clock, UNITS << 12, 4, 8192, False)
-
-
-def recognises(head: bytes) -> bool:
-    """Whether the header names EVT3."""
-    return version(head) == "3.0"
-
-
-def reader(path, shift: bool = False) -> RawReader:
-    """Open a file; shift: subtract the first TIME_HIGH, as OpenEB does."""
-    return RawReader(path, CODING, shift)
-
-
-def write(file, streams, size) -> None:
-    """Write streams, one ADDR_X an event; times below 2^40 us."""
-    write_raw(file, CODING, streams, size)
+EVT3 = Coding("3.0", "<u2", _decode, _encode, _clock, UNITS << 12, 4, 8192, False)

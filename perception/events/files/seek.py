@@ -1,8 +1,10 @@
-"""Where to begin in a file whose clock wraps, found from a few records instead of all of them."""
+"""Files whose clock wraps: where to begin is found from a few records instead of all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from perception.events.files.blocks import unwrapped
+import numpy as np
+
+from perception.events.files.blocks import read_words, unwrap, unwrapped
 
 STRIDE = 1 << 19  # bytes between two looks
 SHORT = 1 << 25  # bytes of a file that is read from the start, in some 0.1 s
@@ -43,3 +45,41 @@ class TimeIndex:
                 break
             best = mark
         return best
+
+
+class ClockedRecords:
+    """Records of one size, each with the reading `t` of a clock that wraps.
+
+    Args:
+        path:   of the file.
+        base:   first byte of the records, which go on to the end.
+        record: dtype of one, with a field t.
+        period: of the clock, us.
+    """
+
+    def __init__(self, path, base: int, record: np.dtype, period: int):
+        self.path, self.base, self.record, self.period = path, base, record, period
+        self._index: TimeIndex | None = None
+
+    def read(self, start: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(first byte, records, times (n,) us) of blocks from one that begins before `start`."""
+        base, last = self.base, -1
+        with open(self.path, "rb") as file:
+            if start > 0 and (mark := self._marks(file).before(start)):
+                base, last = mark
+            for byte, records in read_words(file, self.path, base, self.record):
+                t = unwrap(records["t"].astype(np.uint32), last, self.period)
+                last = int(t[-1])
+                yield byte, records, t
+
+    def _marks(self, file):
+        size = self.record.itemsize
+
+        def look(byte):
+            file.seek(byte)
+            content = file.read(size)
+            return (byte, int(np.frombuffer(content, self.record)["t"][0])) if len(content) == size else None
+
+        if self._index is None:
+            self._index = TimeIndex(look, self.base, file.seek(0, 2), size, self.period)
+        return self._index
