@@ -27,9 +27,8 @@ from perception.events.files.output import joined
 from perception.events.stream import MAX_TIME, EventStream
 from tracking.formats.files import atomic_write
 
-
-# A format is a module or a Coding with SUFFIXES, recognises(first HEAD bytes), reader(path, ...) -> Reader, and
-# write(file, streams, size, ...).
+# A format is a module or a Coding with SUFFIXES, recognises(first HEAD bytes), reader(path, ...) -> Reader,
+# and write(file, streams, size, ...).
 FORMATS: dict[str, Any] = {
     "evt3": EVT3,  # first of those with .raw, which is what new files get
     "evt2": EVT2,
