@@ -23,14 +23,33 @@ def commands():
     return re.findall(r"-m sims\.compare (.+)", text)
 
 
-@pytest.mark.parametrize("code", [body for kind, body in BLOCKS if kind == "python"])
-def test_python_runs_as_pasted(code):
+TRACKING, EVENTS = (body for kind, body in BLOCKS if kind == "python")
+
+
+def printed(code, folder):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert found.returncode == 0, found.stderr
-    assert len(found.stdout.splitlines()) == 10
-    assert "[0 1]" in found.stdout.splitlines()[-1]
+    return found.stdout.splitlines()
+
+
+def test_tracking_runs_as_pasted(tmp_path):
+    lines = printed(TRACKING, tmp_path)
+    assert len(lines) == 10
+    assert "[0 1]" in lines[-1]
+
+
+def test_events_run_as_pasted(tmp_path):
+    part, kept = printed(EVENTS, tmp_path)
+    assert part.endswith("346 x 260) (5, 260, 346)")
+    assert 0 < int(kept) < 100_000
 
 
 @pytest.mark.parametrize("line", commands())

@@ -595,3 +595,17 @@ def test_topics_of_a_bag(tmp_path):
     assert read(tmp_path / "a.bag", topic="/left/events") == stream
     with pytest.raises(DamagedError, match=r"topics are \[\('/left/events'"):
         read(tmp_path / "a.bag", topic="/right/events")
+
+
+@pytest.mark.parametrize("told", ["ns", np.bytes_("days")])
+def test_a_unit_in_hdf5_that_cannot_be_taken_is_refused_and_overruled(told, tmp_path):
+    stream = CASES["hdf5"].stream(20)
+    path = CASES["hdf5"].write(stream, tmp_path)
+    with h5py.File(path, "a") as target:
+        target["events/t"].attrs["unit"] = told
+    with pytest.raises(ValueError, match=r"unit.*unit="):
+        read(path)
+    assert read(path, unit="us") == stream
+    with h5py.File(path, "a") as target:
+        target["events/t"].attrs["unit"] = np.bytes_("ms")
+    assert (read(path).t == 1000 * stream.t).all()

@@ -4,8 +4,8 @@ Through h5py, with hdf5plugin for the compressions that DSEC uses. tonic reads M
 window of time is found by bisection, in DSEC's ms_to_idx first, and only that is read. Metavision's files
 (CD/events) are read where the plugin for their ECF compression is installed, which no package index has.
 
-Times are microseconds if whole numbers and seconds if not, unless an attribute `unit` of their dataset or
-`unit=` says otherwise; DSEC's t_offset is added.
+Times are microseconds if whole numbers and seconds if not, unless an attribute `unit` of their dataset, a text
+of fixed length, or `unit=` says otherwise; DSEC's t_offset is added.
 """
 
 from collections.abc import Callable, Iterator
@@ -172,10 +172,15 @@ class Reader:
         return dataset
 
     def _unit(self, t):
-        told = t.attrs.get("unit") if t is not None else None
         if self.unit:
             return self.unit
-        if isinstance(told, str) and told in UNITS:
+        if t is not None and "unit" in t.attrs:
+            # texts of any length lie in a heap, and damage there takes the interpreter down
+            if t.attrs.get_id("unit").dtype.kind != "S":
+                raise ValueError(f"{self.path}: attribute unit is no text of fixed length; give unit=")
+            told = bytes(t.attrs["unit"]).decode("latin-1")
+            if told not in UNITS:
+                raise ValueError(f"{self.path}: unit {told[:20]!r}; accepted: {', '.join(UNITS)}, or unit=")
             return told
         return "s" if t is not None and t.dtype.kind == "f" else "us"
 
@@ -241,7 +246,7 @@ def _write_events(target, streams, size, names=GENERAL, types=("u2", "u2", "i8",
     columns = {name: _column(group, names[name], kind) for name, kind in zip("xytp", types)}
     group.attrs["size"] = size
     if names is GENERAL:
-        columns["t"].attrs["unit"] = "us"
+        columns["t"].attrs["unit"] = np.bytes_("us")
     for stream in streams:
         seconds = types[2] == "f8"
         if seconds:
