@@ -4,8 +4,8 @@ Through h5py, with hdf5plugin for the compressions that DSEC uses. tonic reads M
 window of time is found by bisection, in DSEC's ms_to_idx first, and only that is read. Metavision's files
 (CD/events) are read where the plugin for their ECF compression is installed, which no package index has.
 
-Times are microseconds if whole numbers and seconds if not, unless an attribute `unit` of their dataset, a text
-of fixed length, or `unit=` says otherwise; DSEC's t_offset is added.
+Times are microseconds if whole numbers and seconds if not, unless `unit=` or an attribute `unit` of their
+dataset, a text of fixed length, says otherwise; DSEC's t_offset is added.
 """
 
 from collections.abc import Callable, Iterator
