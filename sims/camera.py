@@ -1,0 +1,324 @@
+"""An event camera that looks at frames or at a scene: exact crossing times, pixels' flaws, labelled noise.
+
+Between two frames the logarithm of intensity runs straight; an event falls where it has moved by a pixel's
+threshold, at the time at which it does. So events are as exact as the frames are dense: `record` renders
+a scene as often as its motion needs.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from perception.events import EventStream
+from tracking.compiled import compiled, doubled
+
+SIGNAL, SHOT, LEAK = 0, 1, 2  # why an event fell
+LONGEST = 10_000_000  # us between two frames
+LEAST_THRESHOLD = 0.01  # log intensity: mismatch makes no pixel more sensitive
+LEAK_SPREAD = 0.1  # decades: standard deviation of leak rates between pixels
+DARK_SPEED = 0.08  # bandwidth and brightness: a black pixel has 0.08 / 1.08 of that of a white one
+BLOCK = 256  # pixels looked at together: what is known of them stays in the cache
+BRIGHT_SHOT = 0.25  # shot noise of a white pixel, as a share of that of a black one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How the pixels of an event camera behave; by default they are perfect but for their thresholds.
+
+    Args:
+        on, off:    thresholds, natural logarithm of intensity.
+        mismatch:   standard deviation of thresholds between pixels, same unit.
+        refractory: microseconds after an event in which a pixel is blind; what changes meanwhile is lost.
+        leak:       Hz, brighter events of a pixel that sees no change; pixels differ by 0.1 decades.
+        shot:       Hz, events of a black pixel that sees no change, of both polarities; of a white one a
+                    quarter of it.
+        cutoff:     Hz, bandwidth of a white pixel; darker ones are slower, in proportion.
+    Source: thresholds and refractory time, Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us Latency
+        Asynchronous Temporal Contrast Vision Sensor" (JSSC 2008); noise, leak and bandwidth, Hu, Liu,
+        Delbruck, "v2e: From Video Frames to Realistic DVS Events" (CVPRW 2021), section 4.
+    """
+
+    on: float = 0.2
+    off: float = 0.2
+    mismatch: float = 0.03
+    refractory: int = 0
+    leak: float = 0.0
+    shot: float = 0.0
+    cutoff: float = inf
+
+    def __post_init__(self):
+        if not (LEAST_THRESHOLD <= self.on < inf and LEAST_THRESHOLD <= self.off < inf):
+            raise ValueError(f"thresholds must be at least {LEAST_THRESHOLD}, got {self.on} and {self.off}")
+        for name in ("mismatch", "refractory", "leak", "shot"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not self.cutoff > 0:
+            raise ValueError(f"cutoff must be > 0 Hz, got {self.cutoff}")
+
+
+PERFECT = Pixels(mismatch=0.0)
+NOISY = Pixels(refractory=500, leak=0.1, shot=1.0, cutoff=200.0)
+
+
+class Recording(NamedTuple):
+    """Events, and why each of them fell: (n,) uint8, SIGNAL, SHOT or LEAK."""
+
+    events: EventStream
+    source: np.ndarray
+
+
+class EventCamera:
+    """A camera that is shown frame after frame and says which events fell since the last one.
+
+    Args:
+        width, height: of the sensor.
+        pixels: how they behave.
+        seed:   of mismatch and noise.
+    """
+
+    def __init__(self, width: int, height: int, pixels: Pixels = Pixels(), seed: int = 0):
+        self.width, self.height, self.pixels = width, height, pixels
+        self.rng = np.random.default_rng(seed)
+        shape = (height, width)
+        spread = (
+            self.rng.normal(0.0, pixels.mismatch, (2, *shape)) if pixels.mismatch else np.zeros((2, *shape))
+        )
+        nominal = np.array((pixels.off, pixels.on))[:, None, None]
+        self.threshold = np.maximum(nominal + spread, LEAST_THRESHOLD)  # (2, H, W), darker first
+        uneven = 10 ** (LEAK_SPREAD * self.rng.standard_normal(shape)) if pixels.leak else np.ones(shape)
+        self.drift = 1e-6 * pixels.leak * uneven * self.threshold[1]  # log intensity per us
+        self.time: int | None = None  # us, of the last frame
+        self.seen = self.reference = np.zeros(shape)  # log intensity: at the last frame, at the last event
+        self.since = self.due = np.zeros(shape)  # us: reference was taken, next candidate for shot noise
+
+    def step(self, log_intensity: np.ndarray, time: int) -> Recording:
+        """Events since the last frame; of the first frame, none.
+
+        Args:
+            log_intensity: (H, W) natural logarithm of intensity, where 0 is white.
+            time:          microseconds, later than the last frame's.
+        """
+        after = self._checked(log_intensity, time)
+        if self.time is None:
+            self.seen, self.reference = after.copy(), after.copy()
+            self.since = np.full(after.shape, float(time))
+            shot = self.pixels.shot * 1e-6
+            wait = self.rng.standard_exponential(after.shape)
+            self.due = time + wait / shot if shot else np.full(after.shape, inf)
+            self.time = int(time)
+            return Recording(EventStream.empty(self.width, self.height), np.zeros(0, np.uint8))
+        if isfinite(self.pixels.cutoff):
+            after = _slowed(self.seen, after, (time - self.time) * 1e-6, self.pixels.cutoff)
+        length = int(time) - self.time
+        found = _expose(
+            (self.time, length, self.seen, after),
+            self.threshold,
+            self.drift,
+            (float(self.pixels.refractory), self.pixels.shot * 1e-6),
+            (self.reference, self.since, self.due),
+            self.rng,
+        )
+        x, y, t, p, source = _by_time(*found, self.time, length, self.width)
+        events = EventStream(x, y, t, p.view(bool), self.width, self.height)
+        self.seen, self.time = after, int(time)
+        return Recording(events, source)
+
+    def _checked(self, log_intensity, time):
+        frame = np.asarray(log_intensity, np.float64)
+        if frame.shape != (self.height, self.width):
+            raise ValueError(f"a frame of shape {(self.height, self.width)} is expected, got {frame.shape}")
+        if not np.isfinite(frame).all():
+            raise ValueError("log intensity must be finite; log_intensity(image) keeps black finite")
+        if int(time) != time or (self.time is not None and not 0 < time - self.time <= LONGEST):
+            last = "" if self.time is None else f", at most {LONGEST} us after {self.time}"
+            raise ValueError(f"time must be whole microseconds that rise{last}, got {time}")
+        return frame
+
+    def film(self, frames: Iterable[tuple[int, np.ndarray]]) -> Recording:
+        """All events of frames that come as (microseconds, log intensity)."""
+        return joined([self.step(frame, time) for time, frame in frames], self.width, self.height)
+
+
+def record(
+    camera: EventCamera,
+    scene: Callable[[int], np.ndarray],
+    start: int,
+    stop: int,
+    longest: int = 5_000,
+    shortest: int = 100,
+    share: float = 1e-3,
+) -> Recording:
+    """All events of a scene, which is rendered as often as it needs.
+
+    A frame is taken if since the last one at most a `share` of the pixels has changed by more than the
+    threshold, so that nearly every event lies within one straight piece; else one two thirds as far ahead.
+
+    Args:
+        camera: that looks at it.
+        scene:  (H, W) log intensity at a time in microseconds.
+        start, stop: microseconds, of the first and the last frame.
+        longest, shortest: microseconds between frames.
+        share:  of the pixels.
+    Source: Rebecq, Gehrig, Scaramuzza, "ESIM: an Open Event Camera Simulator" (CoRL 2018), section 3.1
+        (adaptive sampling).
+    """
+    if not 1 <= shortest <= longest:
+        raise ValueError(f"shortest must lie between 1 and longest, got {shortest} and {longest} us")
+    parts = [camera.step(scene(start), start)]
+    step = longest
+    while (now := camera.time) is not None and now < stop:
+        step = min(step, stop - now)
+        frame = scene(now + step)
+        changed = (np.abs(frame - camera.seen) > min(camera.pixels.on, camera.pixels.off)).mean()
+        if changed > share and step > shortest:
+            step = max(2 * step // 3, shortest)
+            continue
+        parts.append(camera.step(frame, now + step))
+        if changed < share / 3:
+            step = min(3 * step // 2 + 1, longest)
+    return joined(parts, camera.width, camera.height)
+
+
+def joined(parts: list[Recording], width: int, height: int) -> Recording:
+    """Recordings of one camera that follow each other, as one."""
+    if not parts:
+        return Recording(EventStream.empty(width, height), np.zeros(0, np.uint8))
+    columns = (np.concatenate([getattr(part.events, name) for part in parts]) for name in "xytp")
+    return Recording(EventStream(*columns, width, height), np.concatenate([part.source for part in parts]))
+
+
+def log_intensity(image: np.ndarray, offset: float = 0.02) -> np.ndarray:
+    """(H, W) ln(I + offset) of an image: whole numbers of 8 or 16 bits, or real ones where 1 is white.
+
+    Colours are averaged. The offset is what the pixel's dark current adds; it keeps black finite.
+    """
+    image = np.asarray(image)
+    if image.ndim == 3:
+        image = image.mean(-1) if image.dtype.kind == "f" else image.mean(-1) / np.iinfo(image.dtype).max
+    elif image.dtype.kind in "iu":
+        image = image / np.iinfo(image.dtype).max
+    if image.ndim != 2 or not offset > 0 or not (image >= 0).all():
+        raise ValueError(
+            f"an image (H, W) or (H, W, 3) that is not negative and offset > 0, got {image.shape}"
+        )
+    return np.log(image + offset)
+
+
+def replayed(events: EventStream, first: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """(H, W) log intensity that events lead to from a first one, (H, W), by thresholds (2, H, W)."""
+    out = first.astype(np.float64)
+    np.add.at(out, (events.y, events.x), events.sign * threshold[events.p.astype(int), events.y, events.x])
+    return out
+
+
+def _slowed(before, after, seconds, cutoff):
+    """First-order low-pass, of a bandwidth that falls with brightness."""
+    bright = np.exp(np.minimum(after, 0).astype(np.float32))  # how fast, to 7 digits
+    share = -np.expm1(
+        (bright + np.float32(DARK_SPEED)) * np.float32(-2 * np.pi * cutoff * seconds / (1 + DARK_SPEED))
+    )
+    return before + (after - before) * share
+
+
+@compiled
+def _expose(piece, threshold, drift, times, state, rng):
+    """Events of one straight piece, pixel by pixel: (pixel, us after start, polarity + 2 source)."""
+    pixel, when, what = np.empty(4096, np.int64), np.empty(4096, np.int32), np.empty(4096, np.uint8)
+    found = at = 0
+    while at < drift.size:
+        found, at = _fill(piece, threshold, drift, times, state, rng, pixel, when, what, found, at)
+        if at < drift.size:  # full
+            pixel, when, what = doubled(pixel), doubled(when), doubled(what)
+    return pixel[:found], when[:found], what[:found]
+
+
+@compiled
+def _fill(piece, threshold, drift, times, state, rng, pixel, when, what, found, at):
+    """Events from pixel `at` on, until all are through or there is no room: (events, pixel to go on with).
+
+    Along the piece a pixel's rate is constant: after its first event it fires at equal distances. Buffers
+    that grew in this loop would make every event five times as dear.
+    """
+    start, length, before, after = piece
+    refractory, shot = times
+    reference, since, due = state
+    low, high, leak = before.reshape(-1), after.reshape(-1), drift.reshape(-1)
+    off, on = threshold[0].reshape(-1), threshold[1].reshape(-1)
+    reference, since, due = reference.reshape(-1), since.reshape(-1), due.reshape(-1)
+    busy = np.empty(BLOCK, np.bool_)
+    for i in range(at, len(low)):
+        if i % BLOCK == 0 or i == at:
+            block = i - i % BLOCK
+            _find_busy(block, start, start + length, high, leak, on, off, reference, since, due, busy)
+        if not busy[i % BLOCK]:
+            continue
+        slope = (high[i] - low[i]) / length
+        rate = slope + leak[i]
+        gap = np.inf if rate == 0 else (on[i] if rate > 0 else -off[i]) / rate
+        anchor = since[i] - start  # all times in us after start; here, when the reference was taken
+        noise = due[i] - start
+        if anchor > 0:  # it is blind; its reference is what it will see when it wakes
+            fires = anchor + gap
+        else:
+            fires = gap - (low[i] - reference[i] - leak[i] * anchor) / rate if rate != 0 else np.inf
+        while noise < anchor:
+            noise += rng.standard_exponential() / shot
+        new = 0 < anchor <= length
+        while min(fires, noise) <= length and found < len(pixel):
+            if noise < fires:
+                now = noise
+                noise += rng.standard_exponential() / shot
+                bright = min(np.exp(low[i] + slope * now), 1.0)
+                if rng.random() > 1 - (1 - BRIGHT_SHOT) * bright:
+                    continue
+                code = 2 * SHOT + (rng.random() < 0.5)
+            else:
+                now = fires
+                leaked = rate > 0 and leak[i] * (now - anchor) > on[i] / 2
+                code = 2 * (LEAK if leaked else SIGNAL) + (rate > 0)
+            pixel[found], when[found], what[found] = i, np.int32(now), code
+            found += 1
+            anchor = now + refractory
+            fires = anchor + gap
+            new = True
+            while noise < anchor:  # falls while it is blind
+                noise += rng.standard_exponential() / shot
+        if new:
+            since[i] = start + anchor
+            reference[i] = low[i] + slope * anchor  # taken anew if it wakes in a later piece
+        due[i] = start + noise
+        if found == len(pixel):
+            return found, i
+    return found, len(low)
+
+
+@compiled
+def _find_busy(first, start, stop, high, leak, on, off, reference, since, due, busy):
+    """Which pixels of a block have something to say: found without branches, since most have not."""
+    for k in range(min(BLOCK, len(high) - first)):
+        i = first + k
+        end = high[i] - reference[i] + leak[i] * (stop - since[i])
+        busy[k] = (end >= on[i]) | (end <= -off[i]) | (since[i] > start) | (due[i] <= stop)
+
+
+@compiled
+def _by_time(pixel, when, what, start, length, width):
+    """Columns x, y, t, p and source, sorted by time: by counting, since a piece has few microseconds."""
+    x, y = np.empty(len(pixel), np.uint16), np.empty(len(pixel), np.uint16)
+    t = np.empty(len(pixel), np.int64)
+    p, source = np.empty(len(pixel), np.uint8), np.empty(len(pixel), np.uint8)
+    place = np.zeros(length + 2, np.int64)
+    for i in range(len(when)):
+        place[when[i] + 1] += 1
+    for k in range(1, len(place)):
+        place[k] += place[k - 1]
+    for i in range(len(when)):
+        to = place[when[i]]
+        place[when[i]] += 1
+        y[to], x[to] = pixel[i] // width, pixel[i] % width
+        t[to] = start + when[i]
+        p[to], source[to] = what[i] & 1, what[i] >> 1
+    return x, y, t, p, source
