@@ -59,6 +59,7 @@ class Pixels:
             raise ValueError(f"cutoff must be > 0 Hz, got {self.cutoff}")
 
 
+TYPICAL = Pixels()
 PERFECT = Pixels(mismatch=0.0)
 NOISY = Pixels(refractory=500, leak=0.1, shot=1.0, cutoff=200.0)
 
@@ -79,7 +80,7 @@ class EventCamera:
         seed:   of mismatch and noise.
     """
 
-    def __init__(self, width: int, height: int, pixels: Pixels = Pixels(), seed: int = 0):
+    def __init__(self, width: int, height: int, pixels: Pixels = TYPICAL, seed: int = 0):
         self.width, self.height, self.pixels = width, height, pixels
         self.rng = np.random.default_rng(seed)
         shape = (height, width)
@@ -149,7 +150,7 @@ def record(
     stop: int,
     longest: int = 5_000,
     shortest: int = 100,
-    share: float = 1e-3,
+    share: float = 3e-3,
 ) -> Recording:
     """All events of a scene, which is rendered as often as it needs.
 
@@ -186,8 +187,8 @@ def joined(parts: list[Recording], width: int, height: int) -> Recording:
     """Recordings of one camera that follow each other, as one."""
     if not parts:
         return Recording(EventStream.empty(width, height), np.zeros(0, np.uint8))
-    columns = (np.concatenate([getattr(part.events, name) for part in parts]) for name in "xytp")
-    return Recording(EventStream(*columns, width, height), np.concatenate([part.source for part in parts]))
+    x, y, t, p = (np.concatenate([getattr(part.events, name) for part in parts]) for name in "xytp")
+    return Recording(EventStream(x, y, t, p, width, height), np.concatenate([part.source for part in parts]))
 
 
 def log_intensity(image: np.ndarray, offset: float = 0.02) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""Still images turned into events by small movements of the eye, as N-MNIST was recorded."""
+
+import numpy as np
+
+from sims.camera import TYPICAL, EventCamera, Pixels, Recording
+
+TRIANGLE = ((-3.0, -3.0), (3.0, -3.0), (0.0, 3.0), (-3.0, -3.0))  # px: three legs that lead back to the start
+
+
+def saccade(
+    image: np.ndarray,
+    corners: tuple[tuple[float, float], ...] = TRIANGLE,
+    leg: int = 100_000,
+    steps: int = 24,
+    pixels: Pixels = TYPICAL,
+    offset: float = 0.15,
+    seed: int = 0,
+) -> Recording:
+    """Events of a camera that looks at a still image while the image moves along straight legs.
+
+    Args:
+        image:   (H, W) intensity, 0 to 1, of the sensor's size; what leaves on one side comes back on the
+                 other, so leave a border.
+        corners: (k + 1) displacements (x, y) of the image, pixels, at the ends of k legs.
+        leg:     microseconds that each leg takes.
+        steps:   frames of each leg.
+        pixels:  of the camera.
+        offset:  of the logarithm, see `sims.camera.log_intensity`.
+        seed:    of the camera.
+    Source: Orchard, Jayawant, Cohen, Thakor, "Converting Static Image Datasets to Spiking Neuromorphic
+        Datasets Using Saccades" (Frontiers in Neuroscience 2015).
+    """
+    if len(corners) < 2 or steps < 1 or leg < steps:
+        raise ValueError(f"two corners and 1 step of 1 us at least, got {len(corners)}, {steps} of {leg} us")
+    camera = EventCamera(image.shape[1], image.shape[0], pixels, seed)
+    where, when = way(corners, leg, steps)
+    frames = moved(np.log(np.maximum(image, 0) + offset), where)
+    return camera.film(zip(when.tolist(), frames))
+
+
+def way(corners: tuple[tuple[float, float], ...], leg: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (n, 2) of frames along the legs between corners, pixels, and their times (n,), us."""
+    at = np.arange((len(corners) - 1) * steps + 1)
+    path = np.array(corners, float)
+    where = np.stack([np.interp(at / steps, np.arange(len(path)), path[:, axis]) for axis in (0, 1)], -1)
+    return where, at * leg // steps
+
+
+def moved(image: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """(n, H, W): an image moved by (n, 2) pixels, x before y, as a band-limited function on a torus."""
+    spectrum = np.fft.rfft2(image)
+    y = np.fft.fftfreq(image.shape[0])[:, None]
+    x = np.fft.rfftfreq(image.shape[1])[None, :]
+    by = np.asarray(by, float)[:, :, None, None]
+    return np.fft.irfft2(spectrum * np.exp(-2j * np.pi * (x * by[:, 0] + y * by[:, 1])), image.shape)
