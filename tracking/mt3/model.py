@@ -1,16 +1,13 @@
 """A trained network together with what it was trained for; saved as safetensors, never unpickled."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
-from tracking.formats.files import atomic_write
+from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.geometry import Sight
 from tracking.mt3.network import MT3Network, MT3NetworkConfig
@@ -96,11 +93,7 @@ class Model:
             "reading": asdict(self.reading),
             "about": about,
         }
-        tensors = {
-            name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()
-        }
-        with atomic_write(path, binary=True) as file:
-            file.write(save(tensors, metadata={"mt3": json.dumps(document)}))
+        weights.write_weights(path, "mt3", document, self.network.state_dict())
 
     def with_reading(self, **changed) -> "Model":
         """The same with another threshold or radius."""
@@ -122,28 +115,17 @@ def load(name: str | Path, device="cpu") -> Model:
     Raises:
         ValueError: no such weights, or a file of something else.
     """
-    path = Path(name)
-    if not path.suffix:
-        path = SHIPPED / f"{name}.safetensors"
-        if not path.exists():
-            raise ValueError(f"no weights named {str(name)!r} are shipped, choose of: {', '.join(shipped())}")
-    try:
-        with safe_open(path, "pt", device="cpu") as file:
-            document = json.loads((file.metadata() or {}).get("mt3", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # of the library, for anything that is not such a file
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    path = weights.found(name, SHIPPED)
+    document, tensors = weights.read_weights(path, "mt3")
     try:
         kind, config = NETWORKS[document["network"]]
         task = Task(**document["task"] | {"sight": Sight(**_tuples(document["task"]["sight"]))})
-        network = kind(task.sight, task.scans, task.dt, config(**_tuples(document["config"])))
-        network.load_state_dict(tensors)
+        settings = config(**_tuples(document["config"]))
+        network = weights.filled(lambda: kind(task.sight, task.scans, task.dt, settings), tensors)
         reading = Reading(**document["reading"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold weights of MT3 of this version: {error}") from None
-    return Model(network.to(device).eval(), task, reading)
+    return Model(network.to(device), task, reading)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +135,7 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
 
 def shipped() -> list[str]:
     """Names of the weights that come with the toolkit."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+    return weights.shipped(SHIPPED)
 
 
 def as_arrays(windows: Windows) -> list[np.ndarray]:

@@ -1,0 +1,145 @@
+"""A training run of any network: schedule, averaged weights, clipped gradients, resumable to the step."""
+
+import pickle  # its error alone: nothing is unpickled
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tracking.formats.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings of a run.
+
+    steps:   gradient steps.
+    rate:    largest learning rate; it rises over `warm_up` steps and a cosine takes it to `final` times that.
+    decay:   weight decay of AdamW.
+    clip:    largest norm of a gradient.
+    average: of the weights over steps: exponential, with this factor.
+    """
+
+    steps: int = 1000
+    rate: float = 1e-3
+    warm_up: int = 50
+    final: float = 0.02
+    decay: float = 1e-4
+    clip: float = 1.0
+    average: float = 0.99
+
+
+class Run:
+    """Steps of AdamW over a loss.
+
+    Args:
+        network: to train.
+        loss:    (network, rng) -> parts of the loss, their sum is minimised; `rng` is a NumPy generator that
+                 draws the batch, and is saved with the run.
+        config:  settings.
+        seed:    of that generator.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[nn.Module, np.random.Generator], dict[str, Tensor]],
+        config: RunConfig,
+        seed: int = 0,
+    ):
+        self.network, self.loss, self.config = network, loss, config
+        self.rng = np.random.default_rng(seed)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
+        self.averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.step = 0
+        self.parts: dict[str, float] = {}
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.config.steps
+
+    def train(self, seconds: float = np.inf) -> dict[str, float]:
+        """Go on for so many seconds, or to the end of the run; means of the parts of the loss meanwhile."""
+        self.network.train()
+        sums: dict[str, float] = {}
+        start, first = time.monotonic(), self.step
+        while not self.done and time.monotonic() - start < seconds:
+            for name, value in self._take().items():
+                sums[name] = sums.get(name, 0.0) + value
+        self.parts = {name: value / max(self.step - first, 1) for name, value in sums.items()}
+        return self.parts
+
+    def _take(self) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        parts = self.loss(self.network, self.rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+        share = min(self.config.average, self.step / (self.step + 10))  # the first steps are soon forgotten
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.averaged[name].lerp_(value.detach(), 1 - share)
+            else:
+                self.averaged[name].copy_(value)
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def _rate(self):
+        c = self.config
+        cosine = 0.5 * (1 + np.cos(np.pi * min(self.step / c.steps, 1.0)))
+        return c.rate * min((self.step + 1) / max(c.warm_up, 1), 1.0) * (c.final + (1 - c.final) * cosine)
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the network."""
+        self.network.load_state_dict(self.averaged)
+
+    def save(self, path: str | Path) -> None:
+        """Write all that the run needs to go on as if it had not stopped."""
+        state = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "config": asdict(self.config),
+            "rng": _plain(self.rng.bit_generator.state),
+        }
+        with atomic_write(path, binary=True) as file:
+            torch.save(state, file)
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from a file.
+
+        Raises:
+            ValueError: the file holds no run, or one of another network or other settings.
+        """
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is not a saved run: {error}") from None
+        try:
+            if state["config"] != asdict(self.config):
+                raise ValueError(f"{path} is a run with {state['config']}, not with {asdict(self.config)}")
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.averaged, self.step = state["averaged"], state["step"]
+            self.rng.bit_generator.state = _whole(state["rng"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path} is not a run of this network: {error}") from None
+
+
+def _plain(state):
+    """The state of a bit generator, whose numbers of 128 bits torch does not read back, as text."""
+    return {k: _plain(v) if isinstance(v, dict) else str(v) for k, v in state.items()}
+
+
+def _whole(state):
+    """The reverse."""
+    if isinstance(state, dict):
+        return {k: _whole(v) for k, v in state.items()}
+    return int(state) if state.isdigit() else state

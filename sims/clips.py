@@ -1,0 +1,97 @@
+"""Clips: what an event camera and a frame camera see on a way through a ray-cast room, with all truth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perception.events import EventStream
+from sims.camera import TYPICAL, EventCamera, Pixels, Recording, joined, log_intensity
+from sims.world import Lens, Path, World
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Events between k + 1 frames, and the truth at the frames.
+
+    events: from the first frame to the last.
+    source: (n,) why each event fell, see `sims.camera`.
+    times:  (k + 1,) of the frames, microseconds.
+    image:  (k + 1, H, W) intensity, 0 to 1.
+    depth:  (k + 1, H, W) m.
+    flow:   (k, 2, H, W) pixels from each frame to the next, x before y.
+    world, path, lens: that it was made of.
+    """
+
+    events: EventStream
+    source: np.ndarray
+    times: np.ndarray
+    image: np.ndarray
+    depth: np.ndarray
+    flow: np.ndarray
+    world: World
+    path: Path
+    lens: Lens
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def window(self, k: int) -> EventStream:
+        """Events from frame k to the next."""
+        return self.events.between(int(self.times[k]), int(self.times[k + 1]))
+
+
+def clip(
+    world: World,
+    path: Path,
+    lens: Lens,
+    frames: int,
+    period: int = 20_000,
+    between: int = 6,
+    pixels: Pixels = TYPICAL,
+    light: float = 1.0,
+    offset: float = 0.02,
+    seed: int = 0,
+) -> Clip:
+    """Film a way through a room.
+
+    Args:
+        world, path, lens: what is seen, from where, through what.
+        frames:  windows of events; there is one frame more.
+        period:  microseconds between frames.
+        between: pictures that the event camera is shown in each period.
+        pixels:  of the event camera.
+        light:   brightness; 1 is day.
+        offset:  of the logarithm, see `sims.camera.log_intensity`.
+        seed:    of the event camera.
+    """
+    camera = EventCamera(lens.width, lens.height, pixels, seed)
+    times = np.arange(frames + 1) * period
+    views, parts, flow = [], list[Recording](), []
+    for k in range(frames * between + 1):
+        at = k * period // between
+        view = world.view(lens, path.pose(at), at, light=light)
+        parts.append(camera.step(log_intensity(view.image, offset), at))
+        if k % between == 0:
+            if views:
+                flow.append(world.flow(lens, views[-1], at - period, view.pose, at))
+            views.append(view)
+    events, source = joined(parts, lens.width, lens.height)
+    image, depth = (np.stack([getattr(view, name) for view in views]) for name in ("image", "depth"))
+    return Clip(events, source, times, image, depth, np.stack(flow), world, path, lens)
+
+
+def random_clip(seed: int, side: int = 64, frames: int = 24, moving: int = 2, noisy: bool = True) -> Clip:
+    """A clip of a random room, way and camera.
+
+    Thresholds are 0.12 to 0.35, darker and brighter ones apart by a tenth; half of the noisy cameras leak and
+    fire at random.
+    """
+    rng = np.random.default_rng(seed)
+    on = rng.uniform(0.12, 0.35)
+    flaws = (
+        {"leak": 0.1, "shot": rng.uniform(0, 2), "refractory": 500} if noisy and rng.random() < 0.5 else {}
+    )
+    pixels = Pixels(on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on, **flaws)
+    world = World.random(seed, objects=int(rng.integers(4, 14)), moving=moving)
+    path = Path.random(seed, speed=rng.uniform(0.5, 2.0))
+    return clip(world, path, Lens(side, side, side * rng.uniform(0.8, 1.3)), frames, pixels=pixels, seed=seed)

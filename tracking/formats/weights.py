@@ -1,0 +1,88 @@
+"""Weights of networks as safetensors, with what is needed to use them as JSON beside; never unpickled."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tracking.formats.files import atomic_write
+
+
+def write_weights(path: str | Path, kind: str, document: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """Write tensors and a description to one file.
+
+    Args:
+        path:     of the file.
+        kind:     of the network, which a reader asks for.
+        document: of JSON's types.
+        tensors:  of torch, on any device.
+    """
+    from safetensors.torch import save
+
+    columns = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_write(path, binary=True) as file:
+        file.write(save(columns, metadata={kind: json.dumps(document)}))
+
+
+def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Description and tensors of a file.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError:        it is no safetensors file, or of another kind of network.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            document = json.loads((file.metadata() or {}).get(kind, "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the library, for anything that is not such a file
+        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} does not hold weights of {kind}")
+    return document, tensors
+
+
+def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:
+    """The network that `build` makes, with tensors of a file; ready to be used, not to be trained.
+
+    It is first built without memory: a small file cannot make a network of any size that it states.
+
+    Raises:
+        RuntimeError: the tensors are not those of the network.
+    """
+    import torch
+
+    with torch.device("meta"):
+        expected = build().state_dict()
+    wrong = sorted(expected.keys() ^ tensors.keys())
+    wrong += [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    if wrong:
+        raise RuntimeError(f"its tensors do not fit the network it states: {', '.join(wrong[:5])}")
+    network = build()
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def shipped(folder: Path) -> list[str]:
+    """Names of the weights in a folder."""
+    return sorted(path.stem for path in folder.glob("*.safetensors"))
+
+
+def found(name: str | Path, folder: Path) -> Path:
+    """Path of weights: those of a name without extension come with the toolkit, in a folder.
+
+    Raises:
+        ValueError: there are none of this name.
+    """
+    path = Path(name)
+    if path.suffix:
+        return path
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        names = ", ".join(shipped(folder))
+        raise ValueError(f"no weights named {str(name)!r} are shipped, choose of: {names}")
+    return path
