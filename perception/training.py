@@ -22,6 +22,7 @@ class RunConfig:
     decay:   weight decay of AdamW.
     clip:    largest norm of a gradient.
     average: of the weights over steps: exponential, with this factor.
+    muon:    factor of the learning rate of layers' matrices and kernels, which Muon moves; 0: AdamW does.
     """
 
     steps: int = 1000
@@ -31,6 +32,7 @@ class RunConfig:
     decay: float = 1e-4
     clip: float = 1.0
     average: float = 0.99
+    muon: float = 0.0
 
 
 class Run:
@@ -53,7 +55,7 @@ class Run:
     ):
         self.network, self.loss, self.config = network, loss, config
         self.rng = np.random.default_rng(seed)
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
+        self.optimizers = _optimizers(network, config)
         self.averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
         self.parts: dict[str, float] = {}
@@ -74,13 +76,15 @@ class Run:
         return self.parts
 
     def _take(self) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+        for optimizer, factor in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = factor * self._rate()
         parts = self.loss(self.network, self.rng)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimizer.step()
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
         self.step += 1
         share = min(self.config.average, self.step / (self.step + 10))  # the first steps are soon forgotten
         for name, value in self.network.state_dict().items():
@@ -104,7 +108,7 @@ class Run:
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "step": self.step,
             "config": asdict(self.config),
             "rng": _plain(self.rng.bit_generator.state),
@@ -126,11 +130,56 @@ class Run:
             if state["config"] != asdict(self.config):
                 raise ValueError(f"{path} is a run with {state['config']}, not with {asdict(self.config)}")
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.averaged, self.step = state["averaged"], state["step"]
             self.rng.bit_generator.state = _whole(state["rng"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is not a run of this network: {error}") from None
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is made orthogonal: torch's, for kernels of convolutions too.
+
+    Kernels (out, in, k, k) are taken as matrices (out, in k k). Updates have the size that AdamW's have.
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); size, Liu et al.,
+        "Muon is Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95):
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+                mean.lerp_(p.grad, 1 - group["momentum"])
+                ahead = p.grad.lerp(mean, group["momentum"]).reshape(len(p), -1)
+                size = 0.2 * max(ahead.shape) ** 0.5
+                p.add_(orthogonal(ahead).reshape(p.shape), alpha=-group["lr"] * size)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Nearly U V^T of a matrix U S V^T: Newton and Schulz's iteration of degree five."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if matrix.shape[0] > matrix.shape[1] else x
+
+
+def _optimizers(network, config):
+    """Optimizers with the factors of their learning rates."""
+    matrices = [p for p in network.parameters() if config.muon and p.ndim >= 2 and len(p) > 2]
+    ours = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in ours]
+    found = [(torch.optim.AdamW(rest, lr=config.rate, weight_decay=config.decay), 1.0)] if rest else []
+    return found + ([(Muon(matrices, config.rate), config.muon)] if matrices else [])
 
 
 def _plain(state):

@@ -1,22 +1,12 @@
-"""Arguments that the command lines share: anything wrong is one line on standard error and exit status 2."""
+"""Arguments that the command lines of simulations share."""
 
 import argparse
 import importlib.util
-import os
 
 from sims.parallel import Workers
 from sims.scenarios import Scenario, scenario
 from sims.trackers import TRACKERS
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations and without a page of usage at every slip."""
-
-    def __init__(self, program: str, description: str):
-        super().__init__(prog=program, description=description, allow_abbrev=False)
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
+from tracking.program import positive
 
 
 def a_scenario(text: str) -> Scenario:
@@ -31,30 +21,6 @@ def a_tracker(text: str) -> str:
     """The name of a tracker of the toolkit."""
     if text not in TRACKERS:
         raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(TRACKERS)}")
-    return text
-
-
-def natural(text: str) -> int:
-    """A whole number >= 0."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number >= 1."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
-    return int(text)
-
-
-def output(text: str) -> str:
-    """A file that can be written, so that this is not found out after hours of computing."""
-    folder = os.path.dirname(os.path.realpath(text))
-    if os.path.lexists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text} is not an ordinary file")
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written, {folder} is not a folder to write to")
     return text
 
 

@@ -1,12 +1,12 @@
 """Clips: what an event camera and a frame camera see on a way through a ray-cast room, with all truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from perception.events import EventStream
 from sims.camera import TYPICAL, EventCamera, Pixels, Recording, joined, log_intensity
-from sims.world import Lens, Path, World
+from sims.world import Lens, Path, View, World
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def clip(
     """
     camera = EventCamera(lens.width, lens.height, pixels, seed)
     times = np.arange(frames + 1) * period
-    views, parts, flow = [], list[Recording](), []
+    views: list[View] = []
+    parts: list[Recording] = []
+    flow: list[np.ndarray] = []
     for k in range(frames * between + 1):
         at = k * period // between
         view = world.view(lens, path.pose(at), at, light=light)
@@ -88,10 +90,9 @@ def random_clip(seed: int, side: int = 64, frames: int = 24, moving: int = 2, no
     """
     rng = np.random.default_rng(seed)
     on = rng.uniform(0.12, 0.35)
-    flaws = (
-        {"leak": 0.1, "shot": rng.uniform(0, 2), "refractory": 500} if noisy and rng.random() < 0.5 else {}
-    )
-    pixels = Pixels(on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on, **flaws)
+    pixels = Pixels(on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on)
+    if noisy and rng.random() < 0.5:
+        pixels = replace(pixels, leak=0.1, shot=rng.uniform(0, 2), refractory=500)
     world = World.random(seed, objects=int(rng.integers(4, 14)), moving=moving)
     path = Path.random(seed, speed=rng.uniform(0.5, 2.0))
     return clip(world, path, Lens(side, side, side * rng.uniform(0.8, 1.3)), frames, pixels=pixels, seed=seed)

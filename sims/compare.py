@@ -6,7 +6,6 @@ The table goes to standard output, progress to standard error. Exit status: 0 do
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -17,23 +16,14 @@ from numba.core import event
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sims.arguments import (
-    Parser,
-    a_scenario,
-    a_tracker,
-    add_workers,
-    check_workers,
-    natural,
-    output,
-    positive,
-    workers_of,
-)
+from sims.arguments import a_scenario, a_tracker, add_workers, check_workers, workers_of
 from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, warm_up
 from sims.recordings import run as recorded
 from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
 from tracking.formats.files import atomic_write
+from tracking.program import Parser, failed, natural, output, positive, run
 
 PROGRAM = "python -m sims.compare"
 DEMONSTRATION = "crossing"
@@ -42,20 +32,9 @@ SLOW = 2.0  # s of compilation after which a word about it is due
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    try:
-        args = parse(argv)
-        work = list_names if args.list else compare_recordings if args.recording else compare
-        status = work(args)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the table has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ConnectionError as error:  # of a cluster
-        return _fail(1, str(error))
+    args = parse(argv)
+    work = list_names if args.list else compare_recordings if args.recording else compare
+    return run(PROGRAM, lambda: work(args))
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -67,7 +46,7 @@ def compare(args: argparse.Namespace) -> int:
         for name in settings:  # as a tracker without weights for this scenario
             TRACKERS[name](problem, **settings[name])
     except ValueError as error:
-        return _fail(2, str(error))
+        return failed(PROGRAM, 2, str(error))
     with notice_of_compilation():
         for name in settings:
             warm_up(problem, name, settings[name])
@@ -93,18 +72,18 @@ def compare_recordings(args: argparse.Namespace) -> int:
     try:
         recordings = recorded.load(args)
     except ValueError as error:
-        return _fail(2, str(error))
+        return failed(PROGRAM, 2, str(error))
     except OSError as error:
-        return _fail(2, f"{error.filename}: {error.strerror}")
+        return failed(PROGRAM, 2, f"{error.filename}: {error.strerror}")
     try:
         recorded.require_scorer(args, recordings)
     except ImportError as error:
-        return _fail(2, str(error))
+        return failed(PROGRAM, 2, str(error))
     if args.results:
         try:
             recorded.make_folders(args.trackers, Path(args.results))
         except OSError as error:
-            return _fail(1, f"cannot write {error.filename}: {error.strerror}")
+            return failed(PROGRAM, 1, f"cannot write {error.filename}: {error.strerror}")
     module = recorded.FORMATS[args.recording[0]]
     with notice_of_compilation():
         for name in args.trackers:
@@ -124,7 +103,7 @@ def write_results(module, found: dict, folder: str) -> int:
     try:
         recorded.write_results(module, found, Path(folder))
     except (OSError, ValueError) as error:  # ValueError: something other than a file has the name of one
-        return _fail(1, f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}")
+        return failed(PROGRAM, 1, f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}")
     return 0
 
 
@@ -143,13 +122,8 @@ def write_json(result: dict, path: str) -> int:
             json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")
     except OSError as error:
-        return _fail(1, f"cannot write {path}: {error.strerror}")
+        return failed(PROGRAM, 1, f"cannot write {path}: {error.strerror}")
     return 0
-
-
-def _fail(status, message):
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
-    return status
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

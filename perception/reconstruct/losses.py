@@ -27,7 +27,7 @@ def contrast_loss(events: EventBatch, flow: Tensor, smooth: float = 1.0) -> Tens
         smooth: weight of the smoothness of flow.
     """
     phase = events.phase.float()
-    total = 0.0
+    total = smooth * roughness(flow)
     for end in (0.0, 1.0):
         x, y = _moved(events, flow, phase, end)
         age = phase if end == 1.0 else 1 - phase
@@ -37,13 +37,13 @@ def contrast_loss(events: EventBatch, flow: Tensor, smooth: float = 1.0) -> Tens
         count = splat(x, y, plane, weight, planes, events.height, events.width)
         stamps = splat(x, y, plane, age, planes, events.height, events.width) / (count + 1e-9)
         total = total + stamps.square().sum() / (count.detach() > 0).sum().clamp(min=1)
-    return total + smooth * roughness(flow)
+    return total
 
 
 def roughness(flow: Tensor) -> Tensor:
     """Mean Charbonnier norm of differences of neighbouring flow."""
     across, down = flow.diff(dim=-1), flow.diff(dim=-2)
-    return sum((d.square() + 1e-6).sqrt().mean() for d in (across, down))
+    return (across.square() + 1e-6).sqrt().mean() + (down.square() + 1e-6).sqrt().mean()
 
 
 def photometric_loss(image: Tensor, events: EventBatch, flow: Tensor) -> Tensor:

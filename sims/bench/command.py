@@ -15,16 +15,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sims.arguments import (
-    Parser,
-    a_scenario,
-    add_workers,
-    check_workers,
-    natural,
-    output,
-    positive,
-    workers_of,
-)
+from sims.arguments import a_scenario, add_workers, check_workers, workers_of
 from sims.bench import kernels, scaling, table, threads
 from sims.bench.child import Task
 from sims.bench.measure import ONE_THREAD, ROOT, machine, take_turns
@@ -34,6 +25,7 @@ from sims.scenarios import SCENARIOS
 from sims.table import wide_console
 from sims.trackers import TRACKERS
 from tracking.formats.files import atomic_write
+from tracking.program import Parser, natural, output, positive, run, write_json
 
 PROGRAM = "python -m sims.bench"
 SCENES = ("small", "dense", "large", "huge", "mega")
@@ -47,8 +39,9 @@ NAMES = (*TRACKERS, *REFERENCES)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
-    work = next((run for run, chosen in MODES if getattr(args, chosen)), run_scenarios)
-    try:
+    work = next((mode for mode, chosen in MODES if getattr(args, chosen)), run_scenarios)
+
+    def measure() -> None:
         result = {
             "command": args.command,
             "date": date.today().isoformat(),
@@ -56,22 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             **work(args),
         }
         if args.json:
-            with atomic_write(args.json) as file:
-                json.dump(result, file, indent=1, allow_nan=False)
-                file.write("\n")
-        sys.stdout.flush()
-        return 0
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted")
-    except BrokenPipeError:  # whoever read the table has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ValueError as error:
-        return _fail(2, str(error))
-    except OSError as error:
-        return _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except RuntimeError as error:
-        return _fail(1, str(error))
+            write_json(args.json, result)
+
+    return run(PROGRAM, measure)
 
 
 def run_scenarios(args: argparse.Namespace) -> dict[str, Any]:
@@ -225,8 +205,3 @@ def _measured(text):
     if text not in NAMES:
         raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(NAMES)}")
     return text
-
-
-def _fail(status, message):
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
-    return status

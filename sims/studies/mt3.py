@@ -11,7 +11,6 @@ training; and streams much longer than its window. Exit status as of `sims.compa
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,16 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sims.arguments import (
-    Parser,
-    a_scenario,
-    add_workers,
-    check_workers,
-    natural,
-    output,
-    positive,
-    workers_of,
-)
+from sims.arguments import a_scenario, add_workers, check_workers, workers_of
 from sims.compare import notice_of_compilation, progress
 from sims.evaluate import evaluate, warm_up
 from sims.parallel import Workers
@@ -39,8 +29,8 @@ from sims.scenarios.radar import InField
 from sims.table import document, show, wide_console
 from sims.targets import Clutter, Process, simulate
 from sims.trackers import settings_of
-from tracking.formats.files import atomic_write
 from tracking.models import GaussianBirth, UniformBirth
+from tracking.program import Parser, natural, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.mt3"
 TASKS = ("mt3-task1", "mt3-task2", "radar-1", "radar-2", "radar-3", "radar-4")
@@ -159,19 +149,13 @@ def _compared(problem: Scenario, trackers, runs: int, seed: int, workers: Worker
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
-    try:
+
+    def work() -> None:
         result = study(args)
         if args.json:
-            with atomic_write(args.json) as file:
-                json.dump(result, file, indent=1, allow_nan=False)
-                file.write("\n")
-        return 0
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
+            write_json(args.json, result)
+
+    return run(PROGRAM, work)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sims.arguments import Parser, a_scenario, natural, output
+from sims.arguments import a_scenario
 from sims.scenarios import Scenario
 from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
 from sims.train.card import card
@@ -37,6 +37,7 @@ from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.trainer import TrainConfig, Trainer, model_of
 from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
+from tracking.program import Parser, natural, output
 
 PROGRAM = "python -m sims.train.mt3"
 TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: windows of each are apart

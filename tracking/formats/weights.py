@@ -59,7 +59,9 @@ def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:
     with torch.device("meta"):
         expected = build().state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys())
-    wrong += [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    wrong += [
+        name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
+    ]
     if wrong:
         raise RuntimeError(f"its tensors do not fit the network it states: {', '.join(wrong[:5])}")
     network = build()

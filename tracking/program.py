@@ -1,0 +1,80 @@
+"""What every command line shares: how it reads arguments, how it ends, how it writes results."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tracking.formats.files import atomic_write
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser without abbreviations and without a page of usage at every slip."""
+
+    def __init__(self, prog: str, description: str):
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def run(program: str, work: Callable[[], Any]) -> int:
+    """Do the work of a program; its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+
+    What work() returns is the status, unless it is None. Every error of input is one line on standard error.
+    """
+    try:
+        status = work()
+        sys.stdout.flush()
+        return status or 0
+    except KeyboardInterrupt:
+        return failed(program, 130, "interrupted")
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ValueError as error:
+        return failed(program, 2, str(error))
+    except OSError as error:
+        return failed(program, 1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (RuntimeError, ImportError) as error:
+        return failed(program, 1, str(error))
+
+
+def failed(program: str, status: int, message: str) -> int:
+    """Say why on standard error; the status."""
+    print(f"{program}: {message}", file=sys.stderr)
+    return status
+
+
+def write_json(path: str | Path, document: dict[str, Any]) -> None:
+    """Write a document of finite numbers, at once or not at all."""
+    with atomic_write(path) as file:
+        json.dump(document, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def natural(text: str) -> int:
+    """A whole number >= 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number >= 1."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+def output(text: str) -> str:
+    """A file that can be written, so that this is not found out after hours of computing."""
+    folder = os.path.dirname(os.path.realpath(text))
+    if os.path.lexists(text) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text} is not an ordinary file")
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written, {folder} is not a folder to write to")
+    return text
