@@ -1,5 +1,6 @@
 """A training run of any network: schedule, averaged weights, clipped gradients, resumable to the step."""
 
+import math
 import pickle  # its error alone: nothing is unpickled
 import time
 from collections.abc import Callable
@@ -96,7 +97,7 @@ class Run:
 
     def _rate(self):
         c = self.config
-        cosine = 0.5 * (1 + np.cos(np.pi * min(self.step / c.steps, 1.0)))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.step / c.steps, 1.0)))
         return c.rate * min((self.step + 1) / max(c.warm_up, 1), 1.0) * (c.final + (1 - c.final) * cosine)
 
     def use_average(self) -> None:

@@ -90,9 +90,13 @@ def hot_pixels(events: EventStream, factor: float = 10.0, least: int = 10) -> np
         factor: > 1.
         least:  events.
     """
+    return hot_in(count_image(events).sum(0), factor, least)
+
+
+def hot_in(count: np.ndarray, factor: float = 10.0, least: int = 10) -> np.ndarray:
+    """(H, W) bool: hot pixels of an image (H, W) of numbers of events, see `hot_pixels`."""
     if not factor > 1 or least < 1:
         raise ValueError(f"factor must be > 1 and least at least 1, got {factor} and {least}")
-    count = count_image(events).sum(0)
     usual = _middle_of_neighbours(count)
     return (count >= least) & (count > factor * np.maximum(usual, 1))
 

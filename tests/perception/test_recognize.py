@@ -1,0 +1,138 @@
+"""Recognition: every representation learns, streams get their label; files are checked."""
+
+import numpy as np
+import pytest
+import torch
+
+from perception.events import EventStream, write
+from perception.events.represent_torch import EventBatch
+from perception.recognize import Classifier, load, recognize
+from perception.recognize.__main__ import main
+from perception.recognize.augment import Augment
+from perception.recognize.fit import FitConfig, fit
+from perception.recognize.network import NAMES, Network
+
+
+def bar(upright, rng, n=300):
+    """Events of a bar that moves."""
+    along, across = rng.integers(4, 20, n), rng.integers(9, 14, n)
+    x, y = (across, along) if upright else (along, across)
+    return EventStream(x, y, np.sort(rng.integers(0, 100_000, n)), rng.integers(0, 2, n), 24, 24)
+
+
+def bars(number, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = ["upright" if k % 2 else "level" for k in range(number)]
+    return [bar(label == "upright", rng) for label in labels], labels
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return fit(
+        *bars(24), FitConfig(width=4, bins=3, steps=60, batch=12, rate=1e-2, augment=Augment(turn=0.1))
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_representation_learns(name):
+    config = FitConfig(
+        representation=name, width=4, bins=2, steps=60, batch=12, rate=1e-2, augment=Augment(turn=0.1)
+    )
+    found = fit(*bars(24), config)
+    streams, labels = bars(20, seed=1)
+    said = found.probabilities(streams).argmax(1)
+    assert np.mean([found.labels[k] == label for k, label in zip(said, labels)]) > 0.9
+
+
+def test_probabilities_are_those_of_each_stream_alone(classifier):
+    streams, _ = bars(70, seed=2)
+    together = classifier.probabilities(streams)
+    assert together.shape == (70, 2)
+    assert np.allclose(together.sum(1), 1)
+    alone = np.concatenate([classifier.probabilities([s]) for s in streams[60:]])
+    assert np.allclose(together[60:], alone, atol=1e-5)
+    assert classifier.probabilities([]).shape == (0, 2)
+
+
+def test_a_saved_classifier_says_the_same(classifier, tmp_path):
+    path = tmp_path / "bars.safetensors"
+    classifier.save(path, steps=60)
+    again = load(path)
+    streams, _ = bars(6, seed=3)
+    assert again.labels == classifier.labels
+    assert (again.probabilities(streams) == classifier.probabilities(streams)).all()
+    write(streams[1], tmp_path / "one.npz")
+    assert recognize(tmp_path / "one.npz", path) == recognize(streams[1], again) == "upright"
+
+
+def test_the_command_line_says_what_files_show(classifier, tmp_path, capsys):
+    classifier.save(tmp_path / "bars.safetensors")
+    streams, labels = bars(2, seed=4)
+    names = [str(tmp_path / f"{k}.npz") for k in range(2)]
+    for stream, name in zip(streams, names):
+        write(stream, name)
+    assert main([*names, "--weights", str(tmp_path / "bars.safetensors"), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == names
+    assert [line.split("\t")[1] for line in lines] == labels
+    assert main([names[0], "--weights", str(tmp_path / "bars.safetensors"), "--json"]) == 0
+    assert '"label": "level"' in capsys.readouterr().out
+    assert main([str(tmp_path / "none.npz"), "--weights", str(tmp_path / "bars.safetensors")]) == 1
+    assert main([names[0], "--weights", "nothing"]) == 2
+    assert "are shipped" in capsys.readouterr().err
+
+
+def test_what_cannot_be_recognized_is_said(classifier, tmp_path):
+    with pytest.raises(ValueError, match="no events"):
+        classifier.probabilities([EventStream.empty(24, 24)])
+    with pytest.raises(ValueError, match="crop"):
+        classifier.probabilities([EventStream.empty(30, 24)])
+    with pytest.raises(ValueError, match="every stream needs its label"):
+        fit(bars(3)[0], ["a"])
+    with pytest.raises(ValueError, match="representation"):
+        Network(2, "picture")
+    path = tmp_path / "bars.safetensors"
+    document = {
+        "representation": "voxel",
+        "bins": 3,
+        "width": 10**6,
+        "labels": ["a", "b"],
+        "sensor": [24, 24],
+    }
+    from tracking.formats.weights import write_weights
+
+    write_weights(path, "recognize", document, classifier.network.state_dict())
+    with pytest.raises(ValueError, match="do not fit"):
+        load(path)
+    write_weights(path, "other", document, classifier.network.state_dict())
+    with pytest.raises(ValueError, match="recognize"):
+        load(path)
+
+
+def test_augmented_streams_stay_in_the_sensor_and_the_rest_is_as_it_was():
+    streams, _ = bars(4)
+    events = EventBatch.of(streams)
+    generator = torch.Generator().manual_seed(0)
+    none = Augment(shift=0, turn=0, scale=1, shear=0, drop=0)(events, generator)
+    assert torch.equal(none.x, events.x)
+    assert torch.equal(none.y, events.y)
+    much = Augment(shift=9, turn=1, scale=1.5, jitter=500)(events, generator)
+    assert 0 < len(much.x) < len(events.x)
+    assert ((much.x >= 0) & (much.x < 24) & (much.y >= 0) & (much.y < 24)).all()
+    first, last = much.span[much.stream].unbind(-1)
+    assert ((much.t >= first) & (much.t <= last)).all()
+
+
+def test_a_turn_turns_about_the_middle():
+    middle = EventStream([12], [5], [0], [1], 25, 25)
+    turned = Augment(shift=0, turn=0.7, scale=1, shear=0, drop=0)(
+        EventBatch.of([middle] * 50), torch.Generator()
+    )
+    away = ((turned.x - 12).double() ** 2 + (turned.y - 12).double() ** 2).sqrt()
+    assert (away - 7).abs().max() < 0.75
+    assert turned.x.double().std() > 1
+
+
+def test_labels_are_names_in_order(classifier):
+    assert isinstance(classifier, Classifier)
+    assert classifier.labels == ("level", "upright")

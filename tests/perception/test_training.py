@@ -1,0 +1,78 @@
+"""Training runs: they learn, go on where they were stopped, and refuse what is not theirs."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from perception.training import Muon, Run, RunConfig, orthogonal
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+def loss(net, rng):
+    x = torch.tensor(rng.normal(size=(4, 1, 8, 8)), dtype=torch.float32)
+    return {"error": (net(x) - x.roll(1, -1)).square().mean()}
+
+
+def config(**changed):
+    return RunConfig(**{"steps": 60, "rate": 1e-2, "warm_up": 5} | changed)
+
+
+@pytest.mark.parametrize("muon", [0.0, 3.0])
+def test_a_run_learns_and_ends(muon):
+    run = Run(network(), loss, config(muon=muon))
+    first = float(loss(run.network, np.random.default_rng(9))["error"].detach())
+    while not run.done:
+        assert run.train(0.05)["error"] > 0
+    assert run.step == 60
+    run.use_average()
+    assert float(loss(run.network, np.random.default_rng(9))["error"].detach()) < 0.3 * first
+
+
+@pytest.mark.parametrize("muon", [0.0, 3.0])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, muon):
+    whole = Run(network(), loss, config(muon=muon, steps=12))
+    whole.train()
+    part = Run(network(), loss, config(muon=muon, steps=12))
+    for _ in range(5):
+        part._take()
+    part.save(tmp_path / "run.pt")
+    rest = Run(network(seed=1), loss, config(muon=muon, steps=12), seed=7)
+    rest.resume(tmp_path / "run.pt")
+    rest.train()
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, rest.network.state_dict()[name])
+        assert torch.equal(whole.averaged[name], rest.averaged[name])
+
+
+def test_files_that_are_no_run_of_this_kind_are_refused(tmp_path):
+    run = Run(network(), loss, config())
+    run.save(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="is a run with"):
+        Run(network(), loss, config(rate=2e-2)).resume(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="not a run of this network"):
+        Run(nn.Conv2d(1, 1, 3), loss, config()).resume(tmp_path / "run.pt")
+    (tmp_path / "text.pt").write_text("no run")
+    with pytest.raises(ValueError, match="not a saved run"):
+        run.resume(tmp_path / "text.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="not a run of this network"):
+        run.resume(tmp_path / "list.pt")
+
+
+def test_directions_of_muon_are_nearly_orthogonal_for_kernels_too():
+    rng = torch.Generator().manual_seed(0)
+    for shape in ((6, 20), (20, 6)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=rng)))
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+    kernel = nn.Parameter(torch.zeros(6, 4, 3, 3))
+    kernel.grad = torch.randn(kernel.shape, generator=rng)
+    Muon([kernel], lr=0.1).step()
+    size = kernel.detach().square().mean().sqrt()
+    assert 0.005 < size / 0.1 < 0.3  # as large as a step of AdamW times 0.2
+    assert (kernel.detach().reshape(6, -1) @ kernel.grad.reshape(6, -1).T).trace() < 0
