@@ -85,14 +85,14 @@ def clip(
 def random_clip(seed: int, side: int = 64, frames: int = 24, moving: int = 2, noisy: bool = True) -> Clip:
     """A clip of a random room, way and camera.
 
-    Thresholds are 0.12 to 0.35, darker and brighter ones apart by a tenth; half of the noisy cameras leak and
+    Thresholds are 0.1 to 0.3, darker and brighter ones apart by a tenth; half of the noisy cameras leak and
     fire at random.
     """
     rng = np.random.default_rng(seed)
-    on = rng.uniform(0.12, 0.35)
+    on = rng.uniform(0.1, 0.3)
     pixels = Pixels(on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on)
     if noisy and rng.random() < 0.5:
         pixels = replace(pixels, leak=0.1, shot=rng.uniform(0, 2), refractory=500)
     world = World.random(seed, objects=int(rng.integers(4, 14)), moving=moving)
-    path = Path.random(seed, speed=rng.uniform(0.5, 2.0))
+    path = Path.random(seed, speed=rng.uniform(1.0, 3.0))
     return clip(world, path, Lens(side, side, side * rng.uniform(0.8, 1.3)), frames, pixels=pixels, seed=seed)

@@ -118,7 +118,7 @@ class World:
         velocity: (n, 3) m/s.
         texture:  (n + 1, WAVES, 5) of the objects, then of the room: waves of (kx, ky, kz) per m, phase and
                   amplitude; phases in turns.
-        tone:     (n + 1, 2) mean and contrast of reflectance.
+        tone:     (n + 1, 2) mean and contrast of the logarithm of reflectance.
         light:    (3,) direction to the light, of length 1.
     """
 
@@ -149,7 +149,7 @@ class World:
         phase = rng.uniform(0, 1, (objects + 1, WAVES, 1))
         amplitude = rng.uniform(0.3, 1.0, (objects + 1, WAVES, 1)) * np.sqrt(length)
         texture = np.concatenate((direction / length, phase, amplitude), -1)
-        tone = np.stack((rng.uniform(0.2, 0.8, objects + 1), rng.uniform(0.5, 1.3, objects + 1)), -1)
+        tone = np.stack((rng.uniform(-1.8, -0.6, objects + 1), rng.uniform(0.7, 2.0, objects + 1)), -1)
         light = rng.normal(size=3) * (1, 0.5, 1) + (0, -1, -1)
         return cls(room, kind, place, size, velocity, texture, tone, light / np.linalg.norm(light))
 
@@ -332,4 +332,4 @@ def _shade(hit, normal, which, pixel, objects, paint):
     lit = 0.0
     for k in range(3):
         lit += normal[k] * light[k]
-    return tone[which, 0] * (1 + tone[which, 1] * value) * (0.45 + 0.55 * max(lit, 0.0))
+    return np.exp(tone[which, 0] + tone[which, 1] * value) * (0.45 + 0.55 * max(lit, 0.0))

@@ -26,7 +26,7 @@ class FireNet(nn.Module):
 
     def __init__(self, bins: int = 5, channels: int = 16):
         super().__init__()
-        self.bins = bins
+        self.bins, self.channels = bins, channels
         self.head = nn.Conv2d(bins, channels, 3, padding=1)
         self.memory1, self.residual1 = ConvGRU(channels), Residual(channels)
         self.memory2, self.residual2 = ConvGRU(channels), Residual(channels)
@@ -53,7 +53,7 @@ class E2VID(nn.Module):
 
     def __init__(self, bins: int = 5, channels: int = 32, encoders: int = 3):
         super().__init__()
-        self.bins = bins
+        self.bins, self.channels = bins, channels
         sizes = [channels * 2**k for k in range(encoders + 1)]
         self.head = nn.Conv2d(bins, channels, 5, padding=2)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 5, 2, 2) for a, b in pairwise(sizes))

@@ -16,7 +16,7 @@ from datetime import date
 from typing import Any
 
 from sims.arguments import a_scenario, add_workers, check_workers, workers_of
-from sims.bench import kernels, scaling, table, threads
+from sims.bench import events, kernels, scaling, table, threads
 from sims.bench.child import Task
 from sims.bench.measure import ONE_THREAD, ROOT, machine, take_turns
 from sims.compare import progress
@@ -115,6 +115,14 @@ def run_threads(args: argparse.Namespace) -> dict[str, Any]:
     return {"seed": args.seed, **result}
 
 
+def run_events(args: argparse.Namespace) -> dict[str, Any]:
+    """Event representations, filters, files and the simulator."""
+    found = _in_a_process("events", events.NUMBER, events.FILMED, events.ROUNDS)
+    result = {"about": events.ABOUT, **found}
+    table.show_events(result, wide_console())
+    return result
+
+
 def _in_a_process(module: str, *arguments: int) -> Any:
     """The answer of a module of this package, run in a process whose libraries keep to one thread."""
     command = [sys.executable, "-m", f"sims.bench.{module}", *map(str, arguments)]
@@ -124,7 +132,7 @@ def _in_a_process(module: str, *arguments: int) -> Any:
     return json.loads(done.stdout)
 
 
-MODES = ((run_scaling, "scaling"), (run_kernels, "kernels"), (run_threads, "threads"))
+MODES = ((run_scaling, "scaling"), (run_kernels, "kernels"), (run_threads, "threads"), (run_events, "events"))
 
 
 def trackers_of(args: argparse.Namespace) -> list[str]:
@@ -155,6 +163,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--plot", type=output, metavar="FILE.png", help="picture of --scaling")
     add("--kernels", action="store_true", help="the inner parts of the filters beside SciPy and NumPy")
     add(
+        "--events",
+        action="store_true",
+        help="event representations, filters, files, simulator, beside others",
+    )
+    add(
         "--threads",
         type=positive,
         metavar="N",
@@ -184,7 +197,7 @@ def _check(parser, args):
         parser.error("--plot and --json must be different files")
     if args.threads == 1:
         parser.error("--threads compares one thread with more: at least 2")
-    if (args.kernels or args.threads) and (args.scans or args.runs or args.cap):
+    if (args.kernels or args.threads or args.events) and (args.scans or args.runs or args.cap):
         parser.error(f"{modes[0]} goes without --scans, --runs and --cap")
     if args.plot and not args.scaling:
         parser.error("--plot goes with --scaling")

@@ -154,6 +154,21 @@ def show_threads(result: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def show_events(result: dict[str, Any], console: Console) -> None:
+    """Print million events a second of everyone, and how many times as fast as the fastest other we are."""
+    console.print(f"Million events a second, median ({result['about']})\n")
+    operations = result["operations"]
+    others = list(dict.fromkeys(name for row in operations.values() for name in row if name != "ours"))
+    table = _table("", "ours", *others, "times")
+    for name, row in operations.items():
+        speed = {who: found["mev_per_s"] for who, found in row.items()}
+        best = max((v for who, v in speed.items() if who != "ours"), default=None)
+        cells = [number(speed.get(who), 3, 1) for who in ("ours", *others)]
+        table.add_row(name, *cells, number(_ratio(speed["ours"], best), 3))
+    console.print(table)
+    console.print("\nVersions: " + ", ".join(f"{k} {v}" for k, v in result["versions"].items()))
+
+
 def _table(first, *headings):
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     table.add_column(first, no_wrap=True)
