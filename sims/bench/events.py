@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,17 @@ PEERS = ("tonic", "eventcv", "dv_processing", "evlib", "expelliarmus", "faery", 
 Work = Callable[[], Any]
 
 
-def operations(number: int, filmed: int, folder: Path) -> dict[str, dict[str, Work]]:
-    """What is timed: for each operation, ours and the others'; each returns what says how many events."""
+def operations(
+    number: int, filmed: int, folder: Path, peers: Sequence[str] = PEERS
+) -> dict[str, dict[str, Work]]:
+    """What is timed: for each operation, ours and the others' that are installed.
+
+    Args:
+        number: of events.
+        filmed: frames that cameras are shown; their work returns the events that fell.
+        folder: for files.
+        peers:  other packages, of PEERS.
+    """
     stream = uniform(number)
     found: dict[str, dict[str, Work]] = {
         f"voxel grid, {BINS} bins": {"ours": lambda: voxel_grid(stream, BINS)},
@@ -57,11 +66,12 @@ def operations(number: int, filmed: int, folder: Path) -> dict[str, dict[str, Wo
         "background activity": {"ours": lambda: background_activity(stream, WINDOW)},
         "refractory": {"ours": lambda: refractory(stream, PERIOD)},
     }
-    for add in (_tonic, _eventcv, _dv, _evlib):
-        if importlib.util.find_spec(add.__name__[1:].replace("dv", "dv_processing")):
-            for operation, work in add(stream).items():
-                found[_named(found, operation)][add.__name__[1:]] = work
-    return found | _files(stream, folder) | _simulators(filmed)
+    peers = [name for name in peers if importlib.util.find_spec(name)]
+    builders = {"tonic": _tonic, "eventcv": _eventcv, "dv_processing": _dv, "evlib": _evlib}
+    for name in builders.keys() & set(peers):
+        for operation, work in builders[name](stream).items():
+            found[next(full for full in found if full.startswith(operation))][name] = work
+    return found | _files(stream, folder, peers) | _simulators(filmed, peers)
 
 
 def uniform(number: int, seed: int = 0) -> EventStream:
@@ -70,10 +80,6 @@ def uniform(number: int, seed: int = 0) -> EventStream:
     t = np.sort(rng.integers(0, 1_000_000, number))
     x, y = rng.integers(0, WIDTH, number), rng.integers(0, HEIGHT, number)
     return EventStream(x, y, t, rng.integers(0, 2, number), WIDTH, HEIGHT)
-
-
-def _named(found, start):
-    return next(name for name in found if name.startswith(start))
 
 
 def _tonic(stream: EventStream) -> dict[str, Work]:
@@ -146,7 +152,7 @@ def _evlib(stream: EventStream) -> dict[str, Work]:
     }
 
 
-def _files(stream: EventStream, folder: Path) -> dict[str, dict[str, Work]]:
+def _files(stream: EventStream, folder: Path, peers: Sequence[str]) -> dict[str, dict[str, Work]]:
     """Reading of files that are in the memory of the system."""
     found: dict[str, dict[str, Work]] = {}
     paths = {
@@ -155,19 +161,19 @@ def _files(stream: EventStream, folder: Path) -> dict[str, dict[str, Work]]:
     for name, path in paths.items():
         write(stream, path, **({"format": name[:4]} if name.endswith("raw") else {}))
         found[f"read {name}"] = {"ours": partial(read, path, size=SIZE)}
-    if importlib.util.find_spec("expelliarmus"):
+    if "expelliarmus" in peers:
         from expelliarmus import Wizard
 
         for name, encoding in (("evt2.raw", "evt2"), ("evt3.raw", "evt3"), ("dat", "dat")):
             found[f"read {name}"]["expelliarmus"] = partial(Wizard(encoding=encoding).read, str(paths[name]))
-    if importlib.util.find_spec("aedat"):
+    if "aedat" in peers:
         import aedat
 
         def decode(path: Path = paths["aedat4"]) -> Any:
             return [packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]
 
         found["read aedat4"]["aedat"] = decode
-    if importlib.util.find_spec("eventcv"):
+    if "eventcv" in peers:
         for name in ("evt2.raw", "evt3.raw", "dat", "aedat4"):
             found[f"read {name}"]["eventcv"] = partial(_loaded, str(paths[name]))
     return found
@@ -179,7 +185,7 @@ def _loaded(path: str) -> Any:
     return eventcv.load(path).numpy()
 
 
-def _simulators(filmed: int) -> dict[str, dict[str, Work]]:
+def _simulators(filmed: int, peers: Sequence[str]) -> dict[str, dict[str, Work]]:
     """Cameras in front of a moving pattern; they return how many events fell."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     waves = [
@@ -192,7 +198,7 @@ def _simulators(filmed: int) -> dict[str, dict[str, Work]]:
         "camera, perfect pixels": {"ours": lambda: EventCamera(WIDTH, HEIGHT, PERFECT).film(film).events},
         "camera, noisy pixels": {"ours": lambda: EventCamera(WIDTH, HEIGHT, NOISY).film(film).events},
     }
-    if importlib.util.find_spec("eventcv"):
+    if "eventcv" in peers:
         import eventcv
 
         coded = np.round(255 * images ** (1 / 2.2)).astype(np.uint8)  # it takes what a display would be sent

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from sims.bench import child, command, kernels, measure, naive, scaling, table, threads
+from sims.bench import child, command, events, kernels, measure, naive, scaling, table, threads
 from sims.bench.child import CutOff, Task, limited, peak_memory, track_within
 from sims.bench.command import main
 from sims.evaluate import errors, scene_of, track
@@ -319,3 +320,20 @@ def test_kernels_are_timed():
         assert row["ms"] > 0
         assert row["p05"] <= row["ms"] <= row["p95"]
         assert row["other_ms"] > 0
+
+
+def test_events_are_timed_beside_whoever_is_there(tmp_path, capsys):
+    found = events.operations(2000, 3, tmp_path, peers=("tonic",))
+    assert {"voxel grid, 5 bins", "background activity", "camera, noisy pixels", "read evt3.raw"} <= set(
+        found
+    )
+    rows = {}
+    for name in ("voxel grid, 5 bins", "refractory", "read dat", "camera, noisy pixels"):
+        rows[name] = events.timed(found[name], None if name.startswith("camera") else 2000, rounds=2)
+        for row in rows[name].values():
+            assert row["ms"] > 0
+            assert row["mev_per_s"] == pytest.approx(row["events"] / row["ms"] / 1e3)
+    table.show_events({"about": "few", "operations": rows, "versions": {}}, Console(width=120))
+    said = capsys.readouterr().out
+    assert "Million events" in said
+    assert "camera, noisy pixels" in said
