@@ -34,7 +34,7 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.reconstruct"
 HELD_OUT, TEST = 1_000_000, 2_000_000  # added to the seed: clips of each are apart
-N_CLIPS, N_HELD_OUT, N_TEST = 240, 12, 32
+N_CLIPS, N_HELD_OUT, N_TEST = 360, 12, 32
 PERIOD = 20_000  # us, of a window
 SKIPPED = 8  # windows, before which nobody can know the image
 SHOWN, SAVED = 30.0, 60.0  # s
@@ -194,7 +194,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps", type=positive, default=3000, metavar="N")
     add("--batch", type=positive, default=4)
     add("--rate", type=float, default=3e-3, help="learning rate; default: 3e-3")
-    add("--muon", type=float, default=1.0, help="factor for kernels, which Muon moves; 0: AdamW moves them")
+    add("--muon", type=float, default=3.0, help="factor for kernels, which Muon moves; 0: AdamW moves them")
     add("--seed", type=natural, default=0)
     add("--threads", type=positive, default=1)
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")

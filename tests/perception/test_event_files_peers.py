@@ -1,6 +1,6 @@
 """Other packages read what we write, and we read what they write, event by event.
 
-They need not be installed. Left out: EVT3 as expelliarmus reads it (times that three others and we do not find).
+They need not be installed. Left out: EVT3 as expelliarmus reads it, with times that no other finds.
 """
 
 import numpy as np
