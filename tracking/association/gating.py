@@ -67,16 +67,33 @@ def _nearest(pairs: Pairs, most: int) -> Pairs:
 def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
     n, d = z_hat.shape
     order, starts, low, width = strips(S, z, order, across, threshold)
-    z = z[order]
+    place = order, z[order], starts, low, width
     offset = np.zeros(n + 1, np.int64)
     capacity = 2 * n + 16
-    row, col, d2 = np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity)
-    nu = np.empty((capacity, d))
-    e = 0
-    residual = np.empty(d)
+    col, d2, nu = np.empty(capacity, np.int64), np.empty(capacity), np.empty((capacity, d))
+    i = _fill(0, z_hat, S, S_inv, place, across, along, threshold, wraps, offset, col, d2, nu)
+    while i < n:
+        col, d2, nu = doubled(col), doubled(d2), doubled(nu)
+        i = _fill(i, z_hat, S, S_inv, place, across, along, threshold, wraps, offset, col, d2, nu)
+    e = offset[n]
+    row = np.empty(e, np.int64)
     for i in range(n):
+        row[offset[i] : offset[i + 1]] = i
+    return offset, row, col[:e], d2[:e], nu[:e], len(z)
+
+
+@compiled
+def _fill(first, z_hat, S, S_inv, place, across, along, threshold, wraps, offset, col, d2, nu):
+    """Pairs of the rows from `first` on: the first row for which there was no room, or their number.
+
+    Arrays that grew in these loops would make the search three times as slow.
+    """
+    n, d = z_hat.shape
+    order, z, starts, low, width = place
+    residual = np.empty(d)
+    for i in range(first, n):
         reach = np.sqrt(threshold * S[i, along, along]) if along >= 0 else np.inf
-        begin = e
+        begin = e = offset[i]
         for s in covered(z_hat[i], S[i], across, low, width, len(starts) - 1, threshold):
             k, end = starts[s], starts[s + 1]
             if along >= 0:
@@ -92,16 +109,16 @@ def _search(z_hat, S, S_inv, z, order, across, along, threshold, wraps):
                         distance += residual[a] * S_inv[i, a, b] * residual[b]
                 if distance < threshold:
                     if e == len(col):
-                        row, col, d2, nu = doubled(row), doubled(col), doubled(d2), doubled(nu)
-                    place = e  # insertion sort by column
-                    while place > begin and col[place - 1] > order[k]:
-                        col[place], d2[place], nu[place] = col[place - 1], d2[place - 1], nu[place - 1]
-                        place -= 1
-                    row[e], col[place], d2[place], nu[place] = i, order[k], distance, residual
+                        return i
+                    at = e  # insertion sort by column
+                    while at > begin and col[at - 1] > order[k]:
+                        col[at], d2[at], nu[at] = col[at - 1], d2[at - 1], nu[at - 1]
+                        at -= 1
+                    col[at], d2[at], nu[at] = order[k], distance, residual
                     e += 1
                 k += 1
         offset[i + 1] = e
-    return offset, row[:e], col[:e], d2[:e], nu[:e], len(z)
+    return n
 
 
 @compiled
