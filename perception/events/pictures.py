@@ -57,7 +57,7 @@ def sheet(found: Summary, windows: list[EventStream], path: str | Path, title: s
 
 
 def film(frames: Iterable[np.ndarray], path: str | Path, rate: float) -> None:
-    """Write pictures (H, W, 3) uint8 as a film: .gif, or .mp4.
+    """Write pictures (H, W, 3) uint8, all grey or in the colours of `coloured`, as a film: .gif, or .mp4.
 
     Args:
         frames: of one size.
@@ -85,8 +85,11 @@ def _write_gif(first, rest, file, rate):
     except ImportError:
         raise ImportError(NEEDS.format("a .gif")) from None
     palette = Image.new("P", (1, 1))
-    steps = np.linspace(0, 1, 120)[:, None]
-    inks = np.concatenate([PAPER + steps * (ink - PAPER) for ink in (BRIGHTER, DARKER)])
+    if (first == first[..., :1]).all():  # of greys
+        inks = np.repeat(np.arange(256)[:, None], 3, 1)
+    else:
+        steps = np.linspace(0, 1, 128)[:, None]
+        inks = np.concatenate([PAPER + steps * (ink - PAPER) for ink in (BRIGHTER, DARKER)])
     palette.putpalette(inks.astype(np.uint8).ravel().tolist())
 
     def indexed(picture):

@@ -308,3 +308,35 @@ def test_pictures_span_black_to_white():
 def test_standardised_images_have_no_gain_and_offset():
     image = torch.tensor(pattern())[None, None]
     assert torch.allclose(standardised(image), standardised(3 * image - 2), atol=1e-6)
+
+
+def test_windows_of_a_recording_do_not_depend_on_its_pieces():
+    from perception.reconstruct.__main__ import windows
+
+    events = drifting((1.0, 0.5), threshold=0.15)[2]
+    late = events.merge(events.shift(35_000))
+    whole = [(w, s) for w, s in windows(iter([late]), 4_000)]
+    parts = list(windows(late.by_count(37), 4_000))
+    assert [s for _, s in whole] == [s for _, s in parts]
+    assert all(a == b for (a, _), (b, _) in zip(whole, parts))
+    assert sum(len(w) for w, _ in whole) == len(late)
+    assert min(len(w) for w, _ in whole) == 0
+    assert list(windows(iter([]), 10)) == []
+
+
+def test_the_command_line_makes_a_film(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    from perception.events import write
+    from perception.reconstruct.__main__ import main
+
+    torch.manual_seed(0)
+    Reconstructor(FireNet(channels=4).eval(), period=2_000).save(tmp_path / "net.safetensors")
+    write(drifting((1.0, 0.5), threshold=0.15)[2], tmp_path / "a.npz")
+    argv = [str(tmp_path / "a.npz"), "--weights", str(tmp_path / "net.safetensors"), "--size", "48x48"]
+    assert main([*argv, "--out", str(tmp_path / "a.gif")]) == 0
+    with image.open(tmp_path / "a.gif") as gif:
+        assert 3 <= gif.n_frames <= 5  # Pillow joins pictures that are equal
+        assert gif.size == (240, 240)
+    assert main([*argv, "--out", str(tmp_path / "a.gif"), "--most", "2"]) == 0
+    assert "first 2 pictures" in capsys.readouterr().err
+    assert main([*argv[:-2], "--out", str(tmp_path / "a.avi")]) == 2
