@@ -95,6 +95,7 @@ _RADAR_CLEAR: dict[str, dict[str, Any]] = {
     "glmb": {"estimator": "best", "max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
 }
 _RADAR_CLUTTERED: dict[str, dict[str, Any]] = {
+    "pmbm": {"merge_poisson": 1.0},
     "glmb": {"max_hypotheses": 100, "split": 0.03, "min_existence": 5e-3},
     "lmb": {"min_existence": 3e-3},
     "pmb": {"recycle": 0.2, "merge": 4.0, "max_components": 5},

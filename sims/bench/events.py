@@ -10,6 +10,7 @@ import datetime
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ WIDTH, HEIGHT = 346, 260
 NUMBER, ROUNDS, SLOW = 1_000_000, 9, 2.0  # s: what takes longer is run once
 BINS, FRAMES, TAU, WINDOW, PERIOD = 5, 10, 30_000, 10_000, 1_000
 FILMED = 200  # frames
+STREAMED = (5, 60)  # million events of files that are gone through piece by piece
 SIZE = (WIDTH, HEIGHT)
 PEERS = ("tonic", "eventcv", "dv_processing", "evlib", "expelliarmus", "faery", "aedat")
 
@@ -231,6 +233,23 @@ def timed(work: dict[str, Work], number: int | None, rounds: int) -> dict[str, d
     return found
 
 
+def streamed(number: int, folder: Path) -> dict[str, float]:
+    """Peak memory, MB, of a process that goes through a file of so many events, and the size of the file."""
+    path = folder / f"{number}.raw"
+    part = uniform(1_000_000)
+    write((part.shift(k * 1_000_000) for k in range(number // 1_000_000)), path)
+    code = (
+        "import resource, sys; from perception.events import chunks; "
+        "n = sum(len(part) for part in chunks(sys.argv[1], 200_000)); "
+        "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, check=True)
+    seen, peak = done.stdout.split()
+    found = {"events": int(seen), "file_mb": path.stat().st_size / 2**20, "peak_mb": float(peak)}
+    path.unlink()
+    return found
+
+
 def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     from importlib.metadata import version
@@ -250,7 +269,9 @@ def main() -> None:
         for name, work in operations(number, filmed, Path(folder)).items():
             print(name, file=sys.stderr)
             found[name] = timed(work, None if name.startswith("camera") else number, rounds)
-    print(json.dumps({"versions": versions(), "operations": found}), file=answer, flush=True)
+        memory = [streamed(k * number, Path(folder)) for k in STREAMED]
+    result = {"versions": versions(), "operations": found, "streaming": memory}
+    print(json.dumps(result), file=answer, flush=True)
 
 
 if __name__ == "__main__":

@@ -165,8 +165,13 @@ def show_events(result: dict[str, Any], console: Console) -> None:
         best = max((v for who, v in speed.items() if who != "ours"), default=None)
         cells = [number(speed.get(who), 3, 1) for who in ("ours", *others)]
         table.add_row(name, *cells, number(_ratio(speed["ours"], best), 3))
-    console.print(table)
-    console.print("\nVersions: " + ", ".join(f"{k} {v}" for k, v in result["versions"].items()))
+    console.print(table, "")
+    for row in result["streaming"]:
+        console.print(
+            f"Going through {row['events']:,} events ({row['file_mb']:.0f} MB) by `chunks`: "
+            f"{row['peak_mb']:.0f} MB at most"
+        )
+    console.print("Versions: " + ", ".join(f"{k} {v}" for k, v in result["versions"].items()))
 
 
 def _table(first, *headings):

@@ -35,7 +35,7 @@ Weights of `perception.recognize`, trained by `python -m sims.train.recognize`; 
 - Accuracy on {tested} recordings that a first training with the same settings did not see: {accuracy:.4f}.
   All folds and representations: `python -m sims.studies.recognize`.
 
-For digits in front of a 34 x 34 sensor that moves along N-MNIST's three legs; not for other sensors or motions.
+For digits in front of a 34 x 34 sensor that moves along N-MNIST's three legs; not for other sensors.
 """
 
 

@@ -333,7 +333,12 @@ def test_events_are_timed_beside_whoever_is_there(tmp_path, capsys):
         for row in rows[name].values():
             assert row["ms"] > 0
             assert row["mev_per_s"] == pytest.approx(row["events"] / row["ms"] / 1e3)
-    table.show_events({"about": "few", "operations": rows, "versions": {}}, Console(width=120))
+    memory = events.streamed(1_000_000, tmp_path)
+    assert memory["events"] == 1_000_000
+    assert 30 < memory["peak_mb"] < 1000
+    table.show_events(
+        {"about": "few", "operations": rows, "versions": {}, "streaming": [memory]}, Console(width=120)
+    )
     said = capsys.readouterr().out
     assert "Million events" in said
     assert "camera, noisy pixels" in said
