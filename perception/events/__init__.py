@@ -1,7 +1,17 @@
 """Events of event cameras: streams, files, filters and representations."""
 
 from perception.events.files import DamagedError, FileInfo, chunks, describe, read, write
-from perception.events.stream import EventStream
+from perception.events.stream import EventStream, windows
 from perception.events.tonic import TonicEvents
 
-__all__ = ["DamagedError", "EventStream", "FileInfo", "TonicEvents", "chunks", "describe", "read", "write"]
+__all__ = [
+    "DamagedError",
+    "EventStream",
+    "FileInfo",
+    "TonicEvents",
+    "chunks",
+    "describe",
+    "read",
+    "windows",
+    "write",
+]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perception.events import DamagedError, EventStream, FileInfo, chunks, describe, read
+from perception.events import DamagedError, EventStream, FileInfo, chunks, describe, read, windows
 from perception.events.files.access import recognise
 from perception.events.pictures import coloured, film, sheet
 from perception.events.summary import Summary
@@ -54,15 +54,14 @@ def show(args: argparse.Namespace) -> int:
     print(png)
     movie = stem.with_suffix(f".{args.movie}")
     period = max(round(1e6 * args.speed / args.rate), 1)
-    number = min((last - first) // period + 1, MAX_FRAMES)
-    if (last - first) // period + 1 > MAX_FRAMES:
-        print(f"{PROGRAM}: the film has the first {MAX_FRAMES} pictures; --speed shows more", file=sys.stderr)
+    grow = max(1, 240 // max(size))
 
     def pictures() -> Iterator[np.ndarray]:
-        grow = max(1, 240 // max(size))
-        for k in range(number):
-            picture = coloured(part(first + k * period, period))
-            yield np.kron(picture, np.ones((grow, grow, 1), np.uint8))
+        for k, (window, _) in enumerate(windows(chunks(args.file, size=size, recover=bool(damage)), period)):
+            if k == MAX_FRAMES:
+                print(f"{PROGRAM}: the film has {k} pictures; a larger --speed shows more", file=sys.stderr)
+                return
+            yield np.kron(coloured(window), np.ones((grow, grow, 1), np.uint8))
 
     film(pictures(), movie, args.rate)
     print(movie)

@@ -1,6 +1,6 @@
 """The one form in which the toolkit holds events: columns x, y, t, p of one sensor, sorted by time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,6 +202,33 @@ class EventStream:
         new = object.__new__(EventStream)
         new._put({name: changed.get(name, getattr(self, name)) for name in self.__dataclass_fields__})
         return new
+
+
+def windows(parts: Iterable[EventStream], length: int) -> Iterator[tuple[EventStream, tuple[int, int]]]:
+    """Windows of equal time of streams that follow each other, as `chunks` of a file, empty ones too.
+
+    They do not depend on where one stream ends and the next begins.
+
+    Args:
+        parts:  streams of one sensor.
+        length: microseconds.
+    Yields: a stream, and the first and last microsecond of the window; windows begin at the first event.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1 us, got {length}")
+    held: EventStream | None = None
+    start = 0
+    for part in parts:
+        if not len(part):
+            continue
+        start = start if held is not None else int(part.t[0])
+        held = part if held is None else held.merge(part)
+        while held.t[-1] >= start + length:
+            yield held.between(start, start + length), (start, start + length - 1)
+            start += length
+            held = held.between(start, int(held.t[-1]) + 1)
+    if held is not None:
+        yield held, (start, start + length - 1)
 
 
 def _side(name, value):

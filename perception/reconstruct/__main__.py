@@ -10,28 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from perception.events import EventStream, chunks, describe
+from perception.events import chunks, describe, windows
 from perception.events.pictures import film
 from perception.reconstruct.model import displayed, load
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m perception.reconstruct"
-
-
-def windows(parts: Iterator[EventStream], length: int) -> Iterator[tuple[EventStream, tuple[int, int]]]:
-    """Windows of so many microseconds of streams that follow each other, empty ones too, with their spans."""
-    held: EventStream | None = None
-    start = 0
-    for part in parts:
-        if held is None:
-            start = int(part.t[0]) if len(part) else 0
-        held = part if held is None else held.merge(part)
-        while len(held) and int(held.t[-1]) >= start + length:
-            yield held.between(start, start + length), (start, start + length - 1)
-            start += length
-            held = held.between(start, int(held.t[-1]) + 1)
-    if held is not None and len(held):
-        yield held, (start, start + length - 1)
 
 
 def pictures(args: argparse.Namespace) -> Iterator[np.ndarray]:

@@ -95,8 +95,8 @@ def radar(task: int) -> Scenario:
         scored="last",
         runs=100,
         gate=25.0,  # chi2(3) at 1 - 1.5e-5
-        # On 60 windows of another seed PMBM has GOSPA 15.6 with EKF and 16.3 with UKF on task 2, 22.3 and 24.0 on
-        # 30 of task 4; on tasks 1 and 3 UKF is better, by 0.05 and 0.2.
+        # On windows of another seed PMBM has GOSPA 15.6 with EKF and 16.3 with UKF on task 2, 22.3 and 24.0
+        # on task 4; on tasks 1 and 3 UKF is better, by 0.05 and 0.2.
         linearisation="ekf" if many else "ukf",
     )
 

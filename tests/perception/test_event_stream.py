@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception.events import EventStream
+from perception.events import EventStream, windows
 
 W, H = 40, 30
 
@@ -169,3 +169,24 @@ def test_shift_keeps_within_the_range_of_times(stream):
     for far in (2**63, 2**61):
         with pytest.raises(ValueError, match="within"):
             stream.shift(far)
+
+
+def test_windows_of_a_recording_do_not_depend_on_its_pieces():
+    rng = np.random.default_rng(5)
+    n = 3000
+    t = np.sort(np.concatenate((rng.integers(0, 10_000, n // 2), rng.integers(35_000, 45_000, n // 2))))
+    late = EventStream(rng.integers(0, 9, n), rng.integers(0, 7, n), t, rng.integers(0, 2, n), 9, 7)
+    whole = list(windows([late], 4_000))
+    for number in (1, 37, 1000):
+        parts = list(windows(late.by_count(number), 4_000))
+        assert [s for _, s in whole] == [s for _, s in parts]
+        assert all(a == b for (a, _), (b, _) in zip(whole, parts))
+    assert sum(len(w) for w, _ in whole) == len(late)
+    assert min(len(w) for w, _ in whole) == 0
+    assert [s for _, s in whole][:2] == [
+        (int(t[0]), int(t[0]) + 3_999),
+        (int(t[0]) + 4_000, int(t[0]) + 7_999),
+    ]
+    assert list(windows([], 10)) == list(windows([EventStream.empty(3, 2)], 10)) == []
+    with pytest.raises(ValueError, match="length"):
+        next(windows([late], 0))

@@ -310,20 +310,6 @@ def test_standardised_images_have_no_gain_and_offset():
     assert torch.allclose(standardised(image), standardised(3 * image - 2), atol=1e-6)
 
 
-def test_windows_of_a_recording_do_not_depend_on_its_pieces():
-    from perception.reconstruct.__main__ import windows
-
-    events = drifting((1.0, 0.5), threshold=0.15)[2]
-    late = events.merge(events.shift(35_000))
-    whole = [(w, s) for w, s in windows(iter([late]), 4_000)]
-    parts = list(windows(late.by_count(37), 4_000))
-    assert [s for _, s in whole] == [s for _, s in parts]
-    assert all(a == b for (a, _), (b, _) in zip(whole, parts))
-    assert sum(len(w) for w, _ in whole) == len(late)
-    assert min(len(w) for w, _ in whole) == 0
-    assert list(windows(iter([]), 10)) == []
-
-
 def test_the_command_line_makes_a_film(tmp_path, capsys):
     image = pytest.importorskip("PIL.Image")
     from perception.events import write
