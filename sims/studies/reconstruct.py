@@ -23,12 +23,13 @@ from rich.table import Table
 from torch import nn
 
 from perception.reconstruct.fit import Sequences, photometric, supervised
-from perception.reconstruct.model import load
+from perception.reconstruct.model import SHIPPED, load
 from perception.reconstruct.networks import FireFlowNet, FireNet
 from perception.training import Run, RunConfig
 from sims.bench.measure import machine
 from sims.table import interval
 from sims.train.reconstruct import HELD_OUT, TEST, best_highpass, images, integrated, scored, sequences
+from tracking.formats.weights import shipped
 from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.reconstruct"
@@ -76,7 +77,8 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         for seed in range(args.seeds):
             network, history = trained(variant, data, args.steps, seed, console)
             found[variant].append({**row_of(images(network, test), test), "history": history})
-    found["firenet, as shipped"] = [row_of(images(load("firenet").network, test), test)]
+    for name in shipped(SHIPPED):
+        found[f"{name}, as shipped"] = [row_of(images(load(name).network, test), test)]
     return found
 
 
