@@ -152,6 +152,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
+        """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "tracking"
-MODULES = sorted(p.relative_to(PACKAGE.parent).as_posix() for p in PACKAGE.rglob("*.py"))
-TREES = {name: ast.parse((PACKAGE.parent / name).read_text()) for name in MODULES}
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tracking", "perception", "sims")
+MODULES = sorted(
+    p.relative_to(ROOT).as_posix() for package in PACKAGES for p in (ROOT / package).rglob("*.py")
+)
+TREES = {name: ast.parse((ROOT / name).read_text()) for name in MODULES}
 FEWEST_WORDS = 2
 FIRST_LINE = 110
 

@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message):
+        """Say what is wrong in one line, and end with status 2."""
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 

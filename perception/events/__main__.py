@@ -109,7 +109,7 @@ def document(path: str, about: FileInfo, found: Summary, damage: str | None) -> 
 
 
 def a_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT."""
+    """(width, height) of a text as 346x260."""
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(s.isascii() and s.isdigit() and int(s) for s in sides):
         raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, as 346x260, got {text!r}")

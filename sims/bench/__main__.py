@@ -1,4 +1,4 @@
-"""`python -m sims.bench`."""
+"""The program `python -m sims.bench`."""
 
 import sys
 

@@ -63,8 +63,11 @@ class Reader(Protocol):
     seeks: bool
 
     def blocks(self, start: int = FIRST) -> Iterator[Block]:
-        """Blocks from one that begins at or before the last event with t < start; `DamagedError` at the end
-        of what can be decoded."""
+        """Blocks from one that begins at or before the last event with t < start on.
+
+        Raises:
+            DamagedError: at the end of what can be decoded.
+        """
 
 
 def damage(path, place: str, came: str, accepted: str) -> DamagedError:
