@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from perception.events import EventStream
+from perception.events.stream import MAX_TIME
 from tracking.compiled import compiled, doubled
 
 SIGNAL, SHOT, LEAK = 0, 1, 2  # why an event fell
 LONGEST = 10_000_000  # us between two frames
+WHOLE = 2**40  # us from the first frame to the last, 12 days: then a float still tells 1/4000 us
 LEAST_THRESHOLD = 0.01  # log intensity: mismatch makes no pixel more sensitive
 LEAK_SPREAD = 0.1  # decades: standard deviation of leak rates between pixels
 DARK_SPEED = 0.08  # bandwidth and brightness: a black pixel has 0.08 / 1.08 of that of a white one
@@ -81,7 +83,8 @@ class EventCamera:
     """
 
     def __init__(self, width: int, height: int, pixels: Pixels = TYPICAL, seed: int = 0):
-        self.width, self.height, self.pixels = width, height, pixels
+        nothing = EventStream.empty(width, height)
+        self.width, self.height, self.pixels = nothing.width, nothing.height, pixels
         self.rng = np.random.default_rng(seed)
         shape = (height, width)
         spread = (
@@ -91,9 +94,11 @@ class EventCamera:
         self.threshold = np.maximum(nominal + spread, LEAST_THRESHOLD)  # (2, H, W), darker first
         uneven = 10 ** (LEAK_SPREAD * self.rng.standard_normal(shape)) if pixels.leak else np.ones(shape)
         self.drift = 1e-6 * pixels.leak * uneven * self.threshold[1]  # log intensity per us
+        self.start: int | None = None  # us, of the first frame
         self.time: int | None = None  # us, of the last frame
-        self.seen = self.reference = np.zeros(shape)  # log intensity: at the last frame, at the last event
-        self.since = self.due = np.zeros(shape)  # us: reference was taken, next candidate for shot noise
+        self.shown = self.seen = np.zeros(shape)  # log intensity of the last frame, and as pixels see it
+        self.reference = np.zeros(shape)  # log intensity at each pixel's last event
+        self.since = self.due = np.zeros(shape)  # us after the first frame: of that event, of the next noise
 
     def step(self, log_intensity: np.ndarray, time: int) -> Recording:
         """Events since the last frame; of the first frame, none.
@@ -102,20 +107,20 @@ class EventCamera:
             log_intensity: (H, W) natural logarithm of intensity, where 0 is white.
             time:          microseconds, later than the last frame's.
         """
-        after = self._checked(log_intensity, time)
-        if self.time is None:
-            self.seen, self.reference = after.copy(), after.copy()
-            self.since = np.full(after.shape, float(time))
+        shown = after = self._checked(log_intensity, time)
+        if self.time is None or self.start is None:
+            self.shown, self.seen, self.reference = shown, shown.copy(), shown.copy()
+            self.since = np.zeros(shown.shape)
             shot = self.pixels.shot * 1e-6
-            wait = self.rng.standard_exponential(after.shape)
-            self.due = time + wait / shot if shot else np.full(after.shape, inf)
-            self.time = int(time)
+            wait = self.rng.standard_exponential(shown.shape)
+            self.due = wait / shot if shot else np.full(shown.shape, inf)
+            self.start = self.time = int(time)
             return Recording(EventStream.empty(self.width, self.height), np.zeros(0, np.uint8))
-        if isfinite(self.pixels.cutoff):
-            after = _slowed(self.seen, after, (time - self.time) * 1e-6, self.pixels.cutoff)
         length = int(time) - self.time
+        if isfinite(self.pixels.cutoff):
+            after = _slowed(self.shown, shown, self.seen, length * 1e-6, self.pixels.cutoff)
         found = _expose(
-            (self.time, length, self.seen, after),
+            (self.time - self.start, length, self.seen, after),
             self.threshold,
             self.drift,
             (float(self.pixels.refractory), self.pixels.shot * 1e-6),
@@ -124,15 +129,19 @@ class EventCamera:
         )
         x, y, t, p, source = _by_time(*found, self.time, length, self.width)
         events = EventStream(x, y, t, p.view(bool), self.width, self.height)
-        self.seen, self.time = after, int(time)
+        self.shown, self.seen, self.time = shown, after, int(time)
         return Recording(events, source)
 
     def _checked(self, log_intensity, time):
-        frame = np.asarray(log_intensity, np.float64)
+        frame = np.array(log_intensity, np.float64)  # a copy: whoever made it may draw the next one there
         if frame.shape != (self.height, self.width):
             raise ValueError(f"a frame of shape {(self.height, self.width)} is expected, got {frame.shape}")
         if not np.isfinite(frame).all():
             raise ValueError("log intensity must be finite; log_intensity(image) keeps black finite")
+        if not isinstance(time, (int, float, np.integer, np.floating)) or not -MAX_TIME <= time <= MAX_TIME:
+            raise ValueError(f"time must be whole microseconds within +-{MAX_TIME}, got {time!r}")
+        if self.start is not None and time - self.start > WHOLE:
+            raise ValueError(f"a film of one camera takes at most {WHOLE} us, got {time} after {self.start}")
         if int(time) != time or (self.time is not None and not 0 < time - self.time <= LONGEST):
             last = "" if self.time is None else f", at most {LONGEST} us after {self.time}"
             raise ValueError(f"time must be whole microseconds that rise{last}, got {time}")
@@ -192,12 +201,14 @@ def joined(parts: list[Recording], width: int, height: int) -> Recording:
 
 
 def log_intensity(image: np.ndarray, offset: float = 0.02) -> np.ndarray:
-    """(H, W) ln(I + offset) of an image: whole numbers of 8 or 16 bits, or real ones where 1 is white.
+    """(H, W) ln(I + offset) of an image: uint8, uint16, or real numbers where 1 is white.
 
-    Colours are averaged. The offset is what the pixel's dark current adds; it keeps black finite.
+    Colours (H, W, 3) are averaged. The offset is what the pixel's dark current adds; it keeps black finite.
     """
     image = np.asarray(image)
-    if image.ndim == 3:
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise ValueError(f"an image of uint8, uint16 or real numbers is expected, got {image.dtype}")
+    if image.ndim == 3 and image.shape[-1] == 3:
         image = image.mean(-1) if image.dtype.kind == "f" else image.mean(-1) / np.iinfo(image.dtype).max
     elif image.dtype.kind in "iu":
         image = image / np.iinfo(image.dtype).max
@@ -215,13 +226,19 @@ def replayed(events: EventStream, first: np.ndarray, threshold: np.ndarray) -> n
     return out
 
 
-def _slowed(before, after, seconds, cutoff):
-    """First-order low-pass, of a bandwidth that falls with brightness."""
+def _slowed(before, after, seen, seconds, cutoff):
+    """What first-order low-passes make of an input that runs straight; their bandwidth falls with brightness.
+
+    Args:
+        before, after: the input at both ends, log intensity.
+        seen:          the output at the beginning.
+        seconds:       between the ends.
+        cutoff:        Hz, of a white pixel.
+    """
     bright = np.exp(np.minimum(after, 0).astype(np.float32))  # how fast, to 7 digits
-    share = -np.expm1(
-        (bright + np.float32(DARK_SPEED)) * np.float32(-2 * np.pi * cutoff * seconds / (1 + DARK_SPEED))
-    )
-    return before + (after - before) * share
+    turns = (bright + np.float32(DARK_SPEED)) * np.float32(2 * np.pi * cutoff * seconds / (1 + DARK_SPEED))
+    lag = (after - before) / turns  # of the output, once it has settled
+    return after - lag + (seen - before + lag) * np.exp(-turns)
 
 
 @compiled

@@ -14,7 +14,7 @@ from tracking.formats.files import atomic_write
 class Parser(argparse.ArgumentParser):
     """A parser without abbreviations and without a page of usage at every slip."""
 
-    def __init__(self, prog: str, description: str):
+    def __init__(self, prog: str, description: str | None = None):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message):

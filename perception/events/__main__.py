@@ -47,12 +47,12 @@ def show(args: argparse.Namespace) -> int:
         return read(args.file, start=start, stop=start + length, size=size, recover=bool(damage))
 
     starts = np.linspace(first, max(last - LENGTH, first), WINDOWS).astype(int).tolist()
-    stem = Path(args.out or Path(args.file).name).with_suffix("")
-    png = stem.with_suffix(".png")
+    stem = args.out or Path(args.file).stem
+    png = f"{stem}.png"
     title = f"{Path(args.file).name}: {found.number} events in {found.seconds:.3f} s, {about.format}"
     sheet(found, [part(start, LENGTH) for start in starts], png, title)
     print(png)
-    movie = stem.with_suffix(f".{args.movie}")
+    movie = f"{stem}.{args.movie}"
     period = max(round(1e6 * args.speed / args.rate), 1)
     grow = max(1, 240 // max(size))
 
@@ -119,9 +119,9 @@ def a_size(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = Parser(PROGRAM, "Look at a recording of an event camera.")
-    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=argparse.ArgumentParser)
+    kinds = parser.add_subparsers(dest="kind", required=True)
     for name, work in (("info", info), ("show", show)):
-        kind = kinds.add_parser(name, help=(work.__doc__ or "").rstrip("."), allow_abbrev=False)
+        kind = kinds.add_parser(name, help=(work.__doc__ or "").rstrip("."))
         kind.set_defaults(work=work)
         kind.add_argument("file", metavar="FILE")
         kind.add_argument(

@@ -12,6 +12,7 @@ from perception.events.summary import Summary
 from tracking.formats.files import atomic_write
 
 PAPER, BRIGHTER, DARKER = (np.array(c, np.float32) for c in ((255, 255, 255), (214, 57, 38), (34, 90, 181)))
+FASTEST = {".gif": 50, ".mp4": 1000}  # pictures a second
 NEEDS = "{} needs the viz extra: pip install -c constraints.txt -e '.[viz]'"
 
 
@@ -71,6 +72,9 @@ def film(frames: Iterable[np.ndarray], path: str | Path, rate: float) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in writers:
         raise ValueError(f"a film is a .gif or an .mp4, got {path}")
+    most = FASTEST[suffix]
+    if not 0 < rate <= most:
+        raise ValueError(f"a {suffix} shows up to {most} pictures a second, got {rate}")
     pictures = iter(frames)
     first = next(pictures, None)
     if first is None:
@@ -100,7 +104,7 @@ def _write_gif(first, rest, file, rate):
         format="GIF",
         save_all=True,
         append_images=(indexed(picture) for picture in rest),
-        duration=max(round(1000 / rate), 20),
+        duration=round(1000 / rate),
         loop=0,
     )
 

@@ -125,7 +125,7 @@ class Summary:
             said.append(f"no event for {self.gap * 1e-6:.3f} s from {self.gap_at} us on")
         if self.crowd > SAME_TIME * self.width * self.height and self.crowd > FEW:
             said.append(f"{self.crowd} events at {self.crowd_at} us alone")
-        if self.tick > 1:
+        if self.tick > 1 and self.number > FEW:
             said.append(f"times are multiples of {self.tick} us apart")
         if self.repeated:
             said.append(f"{self.repeated} events repeat pixel, time and polarity of another")

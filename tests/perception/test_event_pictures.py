@@ -130,12 +130,28 @@ def test_show_writes_a_sheet_and_a_film(tmp_path, capsys, monkeypatch):
 
 
 def test_bad_command_lines_are_one_line(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="the viz extra is not installed")
     write(EventStream.empty(4, 3), tmp_path / "none.npz")
+    write(recording(100), tmp_path / "one.2025.npz")
     for argv, status in (
         (["show", str(tmp_path / "none.npz")], 2),
         (["info", str(tmp_path / "missing.npz")], 1),
         (["show", str(tmp_path / "none.npz"), "--speed", "0"], 2),
+        (["show", str(tmp_path / "one.2025.npz"), "--out", str(tmp_path / "a"), "--rate", "51"], 2),
     ):
         assert main(argv) == status
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert main(["info", str(tmp_path / "none.npz")]) == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["info", str(tmp_path / "none.npz"), "--size", "0x1"])
+    assert stop.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_pictures_are_named_after_the_whole_name(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="the viz extra is not installed")
+    write(recording(300, seconds=1), tmp_path / "a.2024.npz")
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "a.2024.npz"]) == 0
+    assert main(["show", "a.2024.npz", "--out", "b.1"]) == 0
+    assert capsys.readouterr().out.split() == ["a.2024.png", "a.2024.gif", "b.1.png", "b.1.gif"]

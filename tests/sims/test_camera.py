@@ -165,6 +165,35 @@ def test_slow_pixels_follow_late():
     assert slow.t[0] > 100
 
 
+@pytest.mark.parametrize("step", [100, 1_000, 5_000, 20_000])
+def test_a_slow_pixel_lags_behind_a_ramp_by_its_time_constant_whatever_the_frames(step):
+    times = np.arange(0, 200_001, step)
+    levels = -3.0 + 3.0 * times / 200_000
+    camera = EventCamera(1, 1, Pixels(mismatch=0.0, cutoff=100.0))
+    for t, level in zip(times, levels):
+        camera.step(np.array([[level]]), int(t))
+    expected = 1 / (2 * np.pi * 100.0)  # s, of a white pixel
+    assert (levels[-1] - camera.seen[0, 0]) / 15.0 == pytest.approx(expected, rel=0.15)
+
+
+def test_a_buffer_that_is_drawn_again_is_as_good_as_new_frames():
+    film = frames(drifting(), 1000, 10)
+    for pixels in (PERFECT, NOISY):
+        buffer = np.empty((30, 40))
+        one, other = EventCamera(40, 30, pixels), EventCamera(40, 30, pixels)
+        for t, frame in film:
+            buffer[:] = frame
+            assert one.step(buffer, t).events == other.step(frame.copy(), t).events
+
+
+@pytest.mark.parametrize("start", [1_700_000_000_000_000, -(2**60)])
+def test_what_a_camera_says_does_not_depend_on_the_clock(start):
+    film = frames(drifting(), 1000, 20)
+    at_zero = EventCamera(40, 30, NOISY).film(film).events
+    later = EventCamera(40, 30, NOISY).film((t + start, f) for t, f in film).events
+    assert later == at_zero.shift(start)
+
+
 def test_noise_is_labelled_and_what_is_left_is_the_signal():
     film = frames(drifting(), 1000, 50)
     rec = EventCamera(40, 30, Pixels(mismatch=0.0, shot=20.0, leak=5.0), seed=7).film(film)
@@ -217,6 +246,9 @@ def test_errors_say_what_is_accepted_and_leave_the_camera_as_it_was():
         (np.zeros((3, 4)), 0, "rise"),
         (np.zeros((3, 4)), 0.5, "whole"),
         (np.zeros((3, 4)), 10**8, "at most"),
+        (np.zeros((3, 4)), 2**70, "within"),
+        (np.zeros((3, 4)), np.inf, "within"),
+        (np.zeros((3, 4)), None, "within"),
     ):
         with pytest.raises(ValueError, match=word):
             camera.step(frame, time)
@@ -230,5 +262,10 @@ def test_errors_say_what_is_accepted_and_leave_the_camera_as_it_was():
         Pixels(cutoff=0)
     with pytest.raises(ValueError, match="shortest"):
         record(camera, lambda t: np.zeros((3, 4)), 20, 30, longest=1, shortest=5)
+    for image in (np.full((2, 2), 255), np.full((2, 2, 3), True), np.zeros((2, 2, 4), np.uint8)):
+        with pytest.raises(ValueError, match="image"):
+            log_intensity(image)
+    with pytest.raises(ValueError, match="width"):
+        EventCamera(0, 3)
     with pytest.raises(ValueError, match="not negative"):
         log_intensity(np.full((2, 2), -1.0))
