@@ -1,7 +1,7 @@
 """A training run of any network: schedule, averaged weights, clipped gradients, resumable to the step."""
 
+import copy
 import math
-import pickle  # its error alone: nothing is unpickled
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -106,37 +106,59 @@ class Run:
 
     def save(self, path: str | Path) -> None:
         """Write all that the run needs to go on as if it had not stopped."""
-        state = {
+        with atomic_write(path, binary=True) as file:
+            torch.save(self._state(), file)
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from a file; a run that cannot is left as it was.
+
+        Raises:
+            ValueError: the file holds no run, or one of another network or other settings.
+        """
+        before = copy.deepcopy(self._state())
+        try:
+            with open(path, "rb") as file:
+                state = torch.load(file, weights_only=True, map_location="cpu")
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of the library, for anything that is not such a file
+            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
+        try:
+            if state["config"] != before["config"]:
+                raise ValueError(f"it has settings {state['config']}, not {before['config']}")
+            self._put(state)
+        except Exception as error:  # whatever is missing or of another kind
+            self._put(before)
+            raise ValueError(f"{path} is not a run of this network: {_one_line(error)}") from None
+
+    def _state(self):
+        return {
             "network": self.network.state_dict(),
             "averaged": self.averaged,
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "step": self.step,
             "config": asdict(self.config),
             "rng": _plain(self.rng.bit_generator.state),
+            "torch": torch.get_rng_state(),  # for dropout
         }
-        with atomic_write(path, binary=True) as file:
-            torch.save(state, file)
 
-    def resume(self, path: str | Path) -> None:
-        """Go on from a file.
+    def _put(self, state):
+        self.network.load_state_dict(state["network"])
+        for name, value in self.averaged.items():
+            if value.shape != state["averaged"][name].shape:
+                raise ValueError(f"its average of {name} has another shape")
+            value.copy_(state["averaged"][name])
+        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if type(state["step"]) is not int or not 0 <= state["step"] <= self.config.steps:
+            raise ValueError(f"it says that {state['step']} of {self.config.steps} steps are done")
+        self.step = state["step"]
+        self.rng.bit_generator.state = _whole(state["rng"])
+        torch.set_rng_state(state["torch"])
 
-        Raises:
-            ValueError: the file holds no run, or one of another network or other settings.
-        """
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path} is not a saved run: {error}") from None
-        try:
-            if state["config"] != asdict(self.config):
-                raise ValueError(f"{path} is a run with {state['config']}, not with {asdict(self.config)}")
-            self.network.load_state_dict(state["network"])
-            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            self.averaged, self.step = state["averaged"], state["step"]
-            self.rng.bit_generator.state = _whole(state["rng"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{path} is not a run of this network: {error}") from None
+
+def _one_line(error):
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 class Muon(torch.optim.Optimizer):

@@ -26,6 +26,10 @@ class Lens:
     height: int
     focal: float
 
+    def __post_init__(self):
+        if self.width < 1 or self.height < 1 or not 0 < self.focal < np.inf:
+            raise ValueError(f"a lens has pixels and a focal length > 0, got {self}")
+
     @property
     def centre(self) -> tuple[float, float]:
         """Column and row of the axis, pixels; pixel centres are at whole numbers."""
@@ -134,6 +138,8 @@ class World:
     @classmethod
     def random(cls, seed: int, objects: int = 8, moving: int = 0, speed: float = 0.5) -> "World":
         """A room of about 8 x 4 x 8 m, objects in front of the origin, of which the first `moving` move."""
+        if not 0 <= moving <= objects:
+            raise ValueError(f"moving must lie between 0 and objects, got {moving} of {objects}")
         rng = np.random.default_rng(seed)
         room = np.array([[-4.0, -2.0, -2.0], [4.0, 2.0, 6.0]]) * rng.uniform(0.8, 1.2, (2, 3))
         kind = rng.integers(0, 2, objects)
@@ -158,7 +164,7 @@ class World:
         return self.place + self.velocity * (time * 1e-6)
 
     def view(self, lens: Lens, pose: Pose, time: float = 0.0, samples: int = 2, light: float = 1.0) -> View:
-        """What a camera sees at a time in microseconds.
+        """What a camera sees at a time in microseconds; a camera inside an object does not see it.
 
         Args:
             lens, pose: of the camera.
@@ -184,7 +190,8 @@ class World:
     def flow(self, lens: Lens, view: View, time: float, after: Pose, later: float) -> np.ndarray:
         """(2, H, W) pixels, x before y, that what a pixel sees at `time` has moved by at `later`.
 
-        Exact, also for moving objects; where the point is hidden later, it is where it would be seen.
+        Exact, also for moving objects; where the point is hidden later, it is where it would be seen. What is
+        not in front of the camera later has none: NaN.
 
         Args:
             lens:  of the camera.
@@ -195,7 +202,9 @@ class World:
         """
         points = view.pose.to_world(lens.unproject(view.depth))
         moved = np.concatenate((self.velocity, np.zeros((1, 3))))[view.object] * ((later - time) * 1e-6)
-        u, v = np.moveaxis(lens.project(after.to_camera(points + moved)), -1, 0)
+        later_points = after.to_camera(points + moved)
+        later_points[later_points[..., 2] <= 0] = np.nan
+        u, v = np.moveaxis(lens.project(later_points), -1, 0)
         y, x = np.mgrid[: lens.height, : lens.width]
         return np.stack((u - x, v - y))
 

@@ -40,6 +40,8 @@ def run(program: str, work: Callable[[], Any]) -> int:
         return failed(program, 2, str(error))
     except OSError as error:
         return failed(program, 1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError:
+        return failed(program, 1, "there is not enough memory for this")
     except (RuntimeError, ImportError) as error:
         return failed(program, 1, str(error))
 

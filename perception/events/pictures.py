@@ -1,6 +1,7 @@
 """Events as pictures: colours of one window, a sheet about a recording, a film."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,14 @@ def sheet(found: Summary, windows: list[EventStream], path: str | Path, title: s
         figure.savefig(file, format="png", dpi=110)
 
 
-def film(frames: Iterable[np.ndarray], path: str | Path, rate: float) -> None:
-    """Write pictures (H, W, 3) uint8, all grey or in the colours of `coloured`, as a film: .gif, or .mp4.
+def film(frames: Iterable[np.ndarray], path: str | Path, rate: float, grey: bool = False) -> None:
+    """Write pictures (H, W, 3) uint8 as a film: .gif, or .mp4.
 
     Args:
         frames: of one size.
         path:   of the file, whose extension decides.
         rate:   pictures per second.
+        grey:   the pictures are; else a .gif has the colours of `coloured`.
     Raises:
         ValueError:  another extension, or no pictures.
         ImportError: Pillow, or for .mp4 PyAV, is not installed.
@@ -75,41 +77,47 @@ def film(frames: Iterable[np.ndarray], path: str | Path, rate: float) -> None:
     most = FASTEST[suffix]
     if not 0 < rate <= most:
         raise ValueError(f"a {suffix} shows up to {most} pictures a second, got {rate}")
-    pictures = iter(frames)
+    pictures = _alike(frames)
     first = next(pictures, None)
     if first is None:
         raise ValueError("a film needs at least one picture")
     with atomic_write(path, binary=True) as file:
-        writers[suffix](first, pictures, file, rate)
+        writers[suffix](first, pictures, file, rate, grey)
 
 
-def _write_gif(first, rest, file, rate):
+def _alike(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The pictures, all of one size and kind."""
+    size = None
+    for frame in frames:
+        size = frame.shape if size is None else size
+        if frame.dtype != np.uint8 or frame.shape != size or len(size) != 3 or size[2] != 3:
+            raise ValueError(
+                f"pictures (H, W, 3) uint8 of one size are expected, got {frame.dtype} {frame.shape}"
+            )
+        yield frame
+
+
+def _write_gif(first, rest, file, rate, grey):
     try:
         from PIL import Image
     except ImportError:
         raise ImportError(NEEDS.format("a .gif")) from None
     palette = Image.new("P", (1, 1))
-    if (first == first[..., :1]).all():  # of greys
-        inks = np.repeat(np.arange(256)[:, None], 3, 1)
-    else:
-        steps = np.linspace(0, 1, 128)[:, None]
-        inks = np.concatenate([PAPER + steps * (ink - PAPER) for ink in (BRIGHTER, DARKER)])
+    steps = np.linspace(0, 1, 128)[:, None]
+    inks = np.concatenate([PAPER + steps * (ink - PAPER) for ink in (BRIGHTER, DARKER)])
     palette.putpalette(inks.astype(np.uint8).ravel().tolist())
 
     def indexed(picture):
+        if grey:
+            return Image.fromarray(picture[..., 0])
         return Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
 
-    indexed(first).save(
-        file,
-        format="GIF",
-        save_all=True,
-        append_images=(indexed(picture) for picture in rest),
-        duration=round(1000 / rate),
-        loop=0,
-    )
+    others = (indexed(picture) for picture in rest)
+    duration = round(1000 / rate)
+    indexed(first).save(file, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
-def _write_mp4(first, rest, file, rate):
+def _write_mp4(first, rest, file, rate, grey):
     try:
         import av
     except ImportError:
@@ -124,7 +132,7 @@ def _write_mp4(first, rest, file, rate):
         stream.height, stream.width = even(first).shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "20"}
-        for picture in (first, *rest):
+        for picture in chain((first,), rest):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even(picture)), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -16,7 +16,7 @@ Span = tuple[int, int] | None
 
 
 def count_image(events: EventStream) -> np.ndarray:
-    """(2, H, W) float32: number of events by polarity, darker first."""
+    """(2, H, W) float32: number of events by polarity, darker first; exact up to 2^24 events of a pixel."""
     return frames(events, 1)[0]
 
 

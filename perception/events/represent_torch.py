@@ -17,6 +17,7 @@ from perception.events.represent import bins_of, require_choice, span_of
 from perception.events.stream import EventStream
 
 NEVER = -(2**61)  # us
+LONGEST = 2**45  # us, a year: times the largest number of bins it fits int64
 
 
 class EventBatch(NamedTuple):
@@ -50,6 +51,8 @@ class EventBatch(NamedTuple):
         width, height = sizes.pop()
         columns = {n: np.concatenate([getattr(s, n) for s in streams]) for n in "xytp"}
         spans = np.array([span_of(s, span) for s in streams], np.int64)
+        if (spans[:, 1] - spans[:, 0] > LONGEST).any():
+            raise ValueError(f"a batch takes spans of up to {LONGEST} us, got {spans.tolist()}")
         which = np.repeat(np.arange(len(streams)), [len(s) for s in streams])
 
         def tensor(a, kind=torch.int64):
@@ -144,11 +147,12 @@ class SpikeTensor(nn.Module):
     Args:
         bins:   centres in time, evenly from 0 to 1.
         hidden: units of each of the two hidden layers.
-        seed:   of the initial weights, which are fitted to the triangle.
+        seed:   of the initial weights.
+        fitted: whether they are fitted to the triangle, which takes seconds; not if they will be read.
     Source: as `represent.spike_tensor`.
     """
 
-    def __init__(self, bins: int = 9, hidden: int = 30, seed: int = 0):
+    def __init__(self, bins: int = 9, hidden: int = 30, seed: int = 0, fitted: bool = True):
         super().__init__()
         self.bins = bins_of(bins)
         with torch.random.fork_rng(devices=[]):
@@ -157,7 +161,8 @@ class SpikeTensor(nn.Module):
             self.kernel = nn.Sequential(
                 nn.Linear(1, hidden), act, nn.Linear(hidden, hidden), act, nn.Linear(hidden, 1)
             )
-            self._fit_triangle()
+            if fitted:
+                self._fit_triangle()
 
     def _fit_triangle(self, steps: int = 1000, samples: int = 2000):
         optimizer = torch.optim.Adam(self.kernel.parameters(), lr=1e-2)

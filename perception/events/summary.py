@@ -12,10 +12,9 @@ from tracking.compiled import compiled
 
 BIN = 10_000  # us, of the rate over time
 MAX_BINS = 1_000_000  # then bins are joined: 2 h 46 min at first
-BUSY, FEW = (
-    20.0,
-    50,
-)  # a hot pixel has so many times the events of its busiest neighbour, and so many at least
+FEW = 50  # events, of which nothing is said
+MAX_PIXELS = 2**26
+AT_ONCE = 2**23  # events: a float32 counts up to twice that
 LONG_GAP = 100_000  # us without any event
 SAME_TIME = 0.2  # share of a sensor's pixels that fire in one microsecond: flicker, or stamps made up
 ONE_SIDED = 0.9
@@ -49,15 +48,30 @@ class Summary:
     repeated: int = 0
 
     def __post_init__(self):
+        if self.width * self.height > MAX_PIXELS:
+            raise ValueError(
+                f"a summary takes sensors of up to {MAX_PIXELS} pixels, got {self.width} x {self.height}. "
+                "Where a file does not tell its sensor, one odd event makes it large; give the size."
+            )
         self.count = np.zeros((2, self.height, self.width), np.int64)
         self.rate = np.zeros(0, np.int64)
         self._latest = np.full((2, self.height, self.width), np.iinfo(np.int64).min)
         self._run = 0  # events so far of the last time
 
     def add(self, events: EventStream) -> None:
-        """The next events."""
-        if not len(events):
-            return
+        """The next events.
+
+        Raises:
+            ValueError: events of another sensor, or before those that came last; nothing is added then.
+        """
+        if (events.width, events.height) != (self.width, self.height):
+            raise ValueError(f"events of {self.width} x {self.height} pixels are expected, got {events}")
+        if len(events) and self.number and events.t[0] < self.last:
+            raise ValueError(f"events from {self.last} us on are expected, got {events}")
+        for part in events.by_count(AT_ONCE):
+            self._add(part)
+
+    def _add(self, events):
         t = events.t
         if not len(self.rate):
             self.first = self.last = int(t[0])

@@ -79,13 +79,16 @@ def load(name: str | Path = "nmnist", device="cpu") -> Classifier:
     path = weights.found(name, SHIPPED)
     document, tensors = weights.read_weights(path, "recognize")
     try:
-        labels = tuple(str(label) for label in document["labels"])
-        width, height = (int(side) for side in document["sensor"])
+        labels, sensor = document["labels"], document["sensor"]
+        if not isinstance(labels, list) or len({str(label) for label in labels}) != len(labels):
+            raise ValueError(f"its labels are {labels!r}")
+        nothing = EventStream.empty(*sensor)
         settings = {key: document[key] for key in ("representation", "bins", "width")}
-        network = weights.filled(lambda: Network(len(labels), **settings), tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        network = weights.filled(lambda: Network(len(labels), **settings, fitted=False), tensors)
+    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a classifier of this version: {error}") from None
-    return Classifier(network.to(device), labels, width, height)
+    names = tuple(str(label) for label in labels)
+    return Classifier(network.to(device), names, nothing.width, nothing.height)
 
 
 def recognize(recording: EventStream | str | Path, classifier: str | Path | Classifier = "nmnist") -> str:

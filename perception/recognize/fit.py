@@ -36,6 +36,10 @@ class FitConfig:
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
+    def __post_init__(self):
+        if min(self.bins, self.width, self.steps, self.batch) < 1 or not self.rate > 0:
+            raise ValueError(f"bins, width, steps, batch and rate must be positive, got {self}")
+
 
 def fit(
     streams: Sequence[EventStream],
@@ -51,12 +55,15 @@ def fit(
         config:  settings.
         advance: told the steps done and the loss, about every 5 s.
     Raises:
-        ValueError: streams of several sensors, or as many labels as there are no streams.
+        ValueError: streams of several sensors or without events, or not a label for each.
     """
     if len(streams) != len(labels) or not len(streams):
         raise ValueError(f"every stream needs its label, got {len(streams)} and {len(labels)}")
-    names = tuple(sorted(set(labels)))
-    target = torch.tensor([names.index(label) for label in labels])
+    empty = [k for k, stream in enumerate(streams) if not len(stream)]
+    if empty:
+        raise ValueError(f"streams without events cannot be learned from, got none in stream {empty[0]}")
+    names = tuple(sorted({str(label) for label in labels}))
+    target = torch.tensor([names.index(str(label)) for label in labels])
     whole = EventBatch.of(streams)
     start = torch.cat((torch.zeros(1, dtype=torch.int64), torch.bincount(whole.stream).cumsum(0)))
 

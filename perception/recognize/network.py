@@ -49,6 +49,7 @@ class Network(nn.Module):
         bins:           of the representation in time; "count" has none.
         width:          channels of the first stage; each stage doubles them.
         dropout:        before the last layer.
+        fitted:         whether a learned representation starts from a good one, which takes seconds.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class Network(nn.Module):
         bins: int = 9,
         width: int = 32,
         dropout: float = 0.3,
+        fitted: bool = True,
     ):
         super().__init__()
         if representation not in NAMES:
             raise ValueError(f"representation must be one of {', '.join(NAMES)}, got {representation!r}")
         self.representation, self.bins, self.width = representation, bins, width
-        self.spikes = SpikeTensor(bins) if representation == "spikes" else None
+        self.spikes = SpikeTensor(bins, fitted=fitted) if representation == "spikes" else None
         per_bin = 2 if self.spikes is not None else REPRESENTATIONS[representation][1]
         channels = per_bin * bins or 2
         layers: list[nn.Module] = []

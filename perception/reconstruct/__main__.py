@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rate", type=positive, default=25, metavar="HZ", help="pictures a second of the film; default: 25")
     add("--most", type=positive, default=1000, metavar="N", help="pictures; default: 1000")
     args = parser.parse_args(argv)
-    return run(PROGRAM, lambda: film(pictures(args), args.out, args.rate))
+    return run(PROGRAM, lambda: film(pictures(args), args.out, args.rate, grey=True))
 
 
 if __name__ == "__main__":

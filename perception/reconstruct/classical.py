@@ -21,7 +21,7 @@ class Integrator:
     """
 
     def __init__(self, width: int, height: int, cutoff: float = 0.0, threshold: float = 1.0):
-        if not cutoff >= 0 or not threshold > 0:
+        if not 0 <= cutoff < np.inf or not 0 < threshold < np.inf:
             raise ValueError(f"cutoff must be >= 0 and threshold > 0, got {cutoff} and {threshold}")
         self.width, self.height, self.cutoff, self.threshold = width, height, cutoff, threshold
         self.level = np.zeros((height, width))
@@ -36,6 +36,8 @@ class Integrator:
         """
         if (events.width, events.height) != (self.width, self.height):
             raise ValueError(f"events of {self.width} x {self.height} pixels are expected, got {events}")
+        if time is None and self.time is None and not len(events):
+            return self.level.copy()
         time = (int(events.t[-1]) if len(events) else self.time or 0) if time is None else int(time)
         first = int(events.t[0]) if len(events) else time
         if (self.time is not None and first < self.time) or (len(events) and events.t[-1] > time):
@@ -64,10 +66,10 @@ def wiener(
     Source: Wiener's filter for several blurred images of one scene.
     """
     displacement = np.asarray(displacement, float)
-    if not legs or displacement.shape != (len(legs) + 1, 2):
+    if not legs or displacement.shape != (len(legs) + 1, 2) or not np.isfinite(displacement).all():
         raise ValueError(f"{len(legs)} legs have {len(legs) + 1} ends (x, y), got shape {displacement.shape}")
-    if len({(leg.width, leg.height) for leg in legs}) > 1 or not noise > 0:
-        raise ValueError(f"legs of one sensor and noise > 0 are expected, got {legs} and {noise}")
+    if len({(leg.width, leg.height) for leg in legs}) > 1 or not min(noise, threshold) > 0:
+        raise ValueError(f"legs of one sensor, noise and threshold > 0, got {legs}, {noise} and {threshold}")
     height, width = legs[0].height, legs[0].width
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     turned = np.exp(-2j * np.pi * (x * displacement[:, 0, None, None] + y * displacement[:, 1, None, None]))

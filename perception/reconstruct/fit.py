@@ -49,6 +49,8 @@ def supervised(
         raise ValueError("supervised training needs the truth of the sequences")
     voxels, truth = data.voxels, data.truth
     length = min(length, voxels.shape[1])
+    if length <= first or min(voxels.shape[-2:]) < 11:
+        raise ValueError(f"more than {first} windows, sides of 11 pixels at least, got {tuple(voxels.shape)}")
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         which = rng.integers(0, len(data), batch)
@@ -102,6 +104,8 @@ def photometric(
     if events is None or span is None or (known_flow and data.flow is None):
         raise ValueError("training without labels needs events and their spans, and with known_flow the flow")
     length = min(length, voxels.shape[1])
+    if length <= max(first, 1):
+        raise ValueError(f"more than {max(first, 1)} windows are needed, got {tuple(voxels.shape)}")
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         which = rng.integers(0, len(data), batch)

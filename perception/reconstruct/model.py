@@ -76,13 +76,17 @@ def load(name: str | Path = "firenet", device="cpu") -> Reconstructor:
     try:
         kind, settings = NETWORKS[document["network"]], document["settings"]
         network = weights.filled(lambda: kind(**settings), tensors)
-        period = int(document["period"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        period = document["period"]
+        if type(period) is not int or not 0 < period < 10**9:
+            raise ValueError(f"its windows have {period!r} us")
+    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a reconstruction network of this version: {error}") from None
     return Reconstructor(network.to(device), period)
 
 
 def displayed(image: np.ndarray, ends: tuple[float, float] = ENDS) -> np.ndarray:
     """(H, W) uint8 picture of a log intensity: percentiles `ends` become black and white."""
+    if not image.size or not np.isfinite(image).all():
+        raise ValueError(f"an image of finite numbers is expected, got shape {image.shape}")
     low, high = np.percentile(image, ends)
     return np.round(255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)

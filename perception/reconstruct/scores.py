@@ -22,6 +22,8 @@ class Scores(NamedTuple):
 def scores(image: np.ndarray, truth: np.ndarray) -> Scores:
     """Scores of images (n, H, W) against the truth (n, H, W), both log intensity.
 
+    A truth without any contrast tells nothing: both scores are NaN.
+
     Raises:
         ValueError: different shapes, or images smaller than the window of structural similarity, 11 pixels.
     """
@@ -35,4 +37,9 @@ def scores(image: np.ndarray, truth: np.ndarray) -> Scores:
     fitted = gain * said
     error = (fitted - true).square().mean((1, 2, 3))
     span = true.amax((1, 2, 3), keepdim=True) - true.amin((1, 2, 3), keepdim=True)
-    return Scores(error.numpy(), similarity(fitted, true, span).numpy())
+    flat = span.flatten() == 0
+    error, alike = (
+        error.masked_fill(flat, torch.nan),
+        similarity(fitted, true, span).masked_fill(flat, torch.nan),
+    )
+    return Scores(error.numpy(), alike.numpy())

@@ -86,12 +86,44 @@ def test_films_have_their_pictures(tmp_path, name):
         film(pictures, tmp_path / name, 25)
         with image.open(tmp_path / name) as gif:
             assert gif.n_frames == 5
-            first = np.asarray(gif.convert("RGB"))
-        assert np.abs(first.astype(int) - pictures[0]).max() <= 5
+            for k, picture in enumerate(pictures):
+                gif.seek(k)
+                assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - picture).max() <= 5
+    with pytest.raises(ValueError, match="of one size"):
+        film([pictures[0], pictures[1][:, :20]], tmp_path / name, 25)
+    with pytest.raises(ValueError, match="pictures a second"):
+        film(pictures, tmp_path / name, 0)
     with pytest.raises(ValueError, match="at least one"):
         film([], tmp_path / name, 25)
     with pytest.raises(ValueError, match="a film is"):
         film(pictures, tmp_path / "film.avi", 25)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_film_may_begin_with_an_empty_picture(tmp_path, grey):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    busy = (
+        np.repeat(rng.integers(0, 256, (20, 30, 1)).astype(np.uint8), 3, -1)
+        if grey
+        else coloured(recording())
+    )
+    film([np.full_like(busy, 255), busy], tmp_path / "a.gif", 25, grey=grey)
+    with image.open(tmp_path / "a.gif") as gif:
+        assert (np.asarray(gif.convert("RGB")) >= (255 if grey else 250)).all()
+        gif.seek(1)
+        assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - busy).max() <= (0 if grey else 5)
+
+
+def test_summaries_refuse_what_does_not_belong_to_them():
+    found = summary([recording(100)], 40, 30)
+    with pytest.raises(ValueError, match="40 x 30"):
+        found.add(EventStream([0], [0], [10**7], [1], 4, 3))
+    with pytest.raises(ValueError, match="us on"):
+        found.add(recording(100))
+    assert found.number == 100
+    with pytest.raises(ValueError, match="give the size"):
+        Summary(65_536, 65_536)
 
 
 def test_info_says_what_a_file_is(tmp_path, capsys):

@@ -89,6 +89,10 @@ def test_what_cannot_be_recognized_is_said(classifier, tmp_path):
         classifier.probabilities([EventStream.empty(30, 24)])
     with pytest.raises(ValueError, match="every stream needs its label"):
         fit(bars(3)[0], ["a"])
+    with pytest.raises(ValueError, match="stream 1"):
+        fit([bars(1)[0][0], EventStream.empty(24, 24)], ["a", "b"])
+    with pytest.raises(ValueError, match="positive"):
+        FitConfig(batch=0)
     with pytest.raises(ValueError, match="representation"):
         Network(2, "picture")
     path = tmp_path / "bars.safetensors"
@@ -103,6 +107,20 @@ def test_what_cannot_be_recognized_is_said(classifier, tmp_path):
 
     write_weights(path, "recognize", document, classifier.network.state_dict())
     with pytest.raises(ValueError, match="do not fit"):
+        load(path)
+    for wrong in (
+        {"sensor": [float("inf"), 8]},
+        {"sensor": "88"},
+        {"labels": ["a", "a"]},
+        {"labels": "ab"},
+        {"bins": -1},
+    ):
+        write_weights(path, "recognize", document | {"width": 4} | wrong, classifier.network.state_dict())
+        with pytest.raises(ValueError, match="does not hold a classifier"):
+            load(path)
+    broken = {name: value * float("nan") for name, value in classifier.network.state_dict().items()}
+    write_weights(path, "recognize", document | {"width": 4}, broken)
+    with pytest.raises(ValueError, match="not finite"):
         load(path)
     write_weights(path, "other", document, classifier.network.state_dict())
     with pytest.raises(ValueError, match="recognize"):

@@ -78,6 +78,9 @@ def test_a_highpass_forgets_at_its_rate_whatever_the_pieces():
         parts.step(EventStream.empty(3, 1))
     with pytest.raises(ValueError, match="cutoff"):
         Integrator(2, 1, cutoff=-1)
+    early = Integrator(2, 1)
+    early.step(EventStream.empty(2, 1))
+    assert early.step(EventStream([0], [0], [-5], [1], 2, 1)).tolist() == [[1, 0]]
 
 
 def test_wieners_filter_finds_the_image_that_was_moved():
@@ -177,6 +180,8 @@ def test_scores_do_not_see_gain_and_offset_and_know_a_sign():
     assert scores(noise, truth).error.min() > 0.9
     assert scores(-truth, truth).error.max() < 1e-6  # the best gain may be negative; similarity follows it
     assert np.isfinite(scores(truth * 0, truth).error).all()
+    black = scores(truth, np.stack([truth[0], truth[1] * 0]))
+    assert np.isnan(black.error).tolist() == np.isnan(black.similarity).tolist() == [False, True]
     with pytest.raises(ValueError, match="one shape"):
         scores(truth[:, :5], truth[:, :5])
 
@@ -253,6 +258,10 @@ def test_losses_ask_for_what_they_need():
     whole = data()
     with pytest.raises(ValueError, match="needs the truth"):
         supervised(Sequences(whole.voxels))
+    short = Sequences(whole.voxels[:, :2], whole.truth[:, :2], whole.flow[:, :2], whole.events, whole.span)
+    for make in (supervised, photometric):
+        with pytest.raises(ValueError, match="windows"):
+            make(short)
     with pytest.raises(ValueError, match="needs events"):
         photometric(Sequences(whole.voxels, whole.truth))
     parts = supervised(whole, batch=2, length=4)(FireNet(channels=4), np.random.default_rng(0))
@@ -291,6 +300,17 @@ def test_files_of_something_else_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="do not fit"):
         load(tmp_path / "a.safetensors")
+    right = {"network": "FireNet", "settings": {"bins": 5, "channels": 4}, "period": 1}
+    for wrong in (
+        {"period": 0},
+        {"period": True},
+        {"period": float("inf")},
+        {"network": "E2VID", "settings": {"encoders": -1}},
+        {"network": "os"},
+    ):
+        write_weights(tmp_path / "a.safetensors", "reconstruct", right | wrong, network.state_dict())
+        with pytest.raises(ValueError, match="does not hold a reconstruction network"):
+            load(tmp_path / "a.safetensors")
     write_weights(tmp_path / "a.safetensors", "reconstruct", {"network": "os"}, network.state_dict())
     with pytest.raises(ValueError, match="does not hold a reconstruction network"):
         load(tmp_path / "a.safetensors")
@@ -303,6 +323,9 @@ def test_pictures_span_black_to_white():
     assert picture.dtype == np.uint8
     assert (picture.min(), picture.max()) == (0, 255)
     assert (displayed(np.zeros((3, 3))) == 0).all()
+    for wrong in (np.full((3, 3), np.nan), np.zeros((0, 3))):
+        with pytest.raises(ValueError, match="finite"):
+            displayed(wrong)
 
 
 def test_standardised_images_have_no_gain_and_offset():

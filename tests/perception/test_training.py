@@ -8,9 +8,10 @@ from torch import nn
 from perception.training import Muon, Run, RunConfig, orthogonal
 
 
-def network(seed=0):
+def network(seed=0, dropout=0.0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    layers = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(4, 1, 3, padding=1)
+    return nn.Sequential(*layers)
 
 
 def loss(net, rng):
@@ -34,14 +35,15 @@ def test_a_run_learns_and_ends(muon):
 
 
 @pytest.mark.parametrize("muon", [0.0, 3.0])
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, muon):
-    whole = Run(network(), loss, config(muon=muon, steps=12))
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, muon, dropout):
+    whole = Run(network(dropout=dropout), loss, config(muon=muon, steps=12))
     whole.train()
-    part = Run(network(), loss, config(muon=muon, steps=12))
+    part = Run(network(dropout=dropout), loss, config(muon=muon, steps=12))
     for _ in range(5):
         part._take()
     part.save(tmp_path / "run.pt")
-    rest = Run(network(seed=1), loss, config(muon=muon, steps=12), seed=7)
+    rest = Run(network(seed=1, dropout=dropout), loss, config(muon=muon, steps=12), seed=7)
     rest.resume(tmp_path / "run.pt")
     rest.train()
     for name, value in whole.network.state_dict().items():
@@ -49,19 +51,54 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, muon):
         assert torch.equal(whole.averaged[name], rest.averaged[name])
 
 
-def test_files_that_are_no_run_of_this_kind_are_refused(tmp_path):
+def test_files_that_are_no_run_of_this_kind_are_refused_and_change_nothing(tmp_path):
+    saved = Run(network(seed=3), loss, config())
+    saved.train(0.1)
+    path = tmp_path / "run.pt"
+    saved.save(path)
+    whole = path.read_bytes()
+    state = torch.load(path, weights_only=True)
     run = Run(network(), loss, config())
-    run.save(tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="is a run with"):
-        Run(network(), loss, config(rate=2e-2)).resume(tmp_path / "run.pt")
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+
+    def refused(word):
+        with pytest.raises(ValueError, match=word) as error:
+            run.resume(path)
+        assert len(str(error.value).splitlines()) == 1
+        assert run.step == 0
+        assert all(torch.equal(value, before[name]) for name, value in run.network.state_dict().items())
+
+    for missing in state:
+        torch.save({name: value for name, value in state.items() if name != missing}, path)
+        refused("not a run of this network")
+    for name, wrong in (
+        ("step", -1),
+        ("step", 10**9),
+        ("averaged", {}),
+        ("optimizers", []),
+        ("rng", {}),
+        ("torch", 1),
+    ):
+        torch.save(state | {name: wrong}, path)
+        refused("not a run of this network")
+    torch.save([1, 2], path)
+    refused("not a run of this network")
+    torch.save(torch.zeros(3), path)
+    refused("not a run of this network")
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        path.write_bytes(whole[: rng.integers(0, len(whole))])
+        refused("not a saved run")
+    for junk in (b"no run", b"\x80\x02junk"):
+        path.write_bytes(junk)
+        refused("not a saved run")
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="settings"):
+        Run(network(), loss, config(rate=2e-2)).resume(path)
     with pytest.raises(ValueError, match="not a run of this network"):
-        Run(nn.Conv2d(1, 1, 3), loss, config()).resume(tmp_path / "run.pt")
-    (tmp_path / "text.pt").write_text("no run")
-    with pytest.raises(ValueError, match="not a saved run"):
-        run.resume(tmp_path / "text.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match="not a run of this network"):
-        run.resume(tmp_path / "list.pt")
+        Run(nn.Conv2d(1, 1, 3), loss, config()).resume(path)
+    with pytest.raises(FileNotFoundError):
+        run.resume(tmp_path / "none.pt")
 
 
 def test_directions_of_muon_are_nearly_orthogonal_for_kernels_too():

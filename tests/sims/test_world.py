@@ -140,9 +140,20 @@ def test_worlds_are_of_both_kinds_and_the_same_for_a_seed():
     assert (World.random(3).place != World.random(4).place).any()
 
 
+def test_what_is_behind_the_camera_later_has_no_flow():
+    world = World.random(3)
+    here, back = Pose(np.eye(3), np.zeros(3)), Pose(np.diag((-1.0, 1.0, -1.0)), np.zeros(3))
+    assert np.isnan(world.flow(LENS, world.view(LENS, here), 0, back, 1000)).all()
+
+
 def test_a_camera_outside_the_room_is_an_error():
     world = World.random(0)
     with pytest.raises(ValueError, match="inside the room"):
         world.view(LENS, Pose(np.eye(3), np.array([50.0, 0, 0])))
+    with pytest.raises(ValueError, match="moving"):
+        World.random(0, objects=3, moving=4)
+    for lens in ((0, 4, 1.0), (4, 4, 0.0), (4, 4, np.nan)):
+        with pytest.raises(ValueError, match="lens"):
+            Lens(*lens)
     with pytest.raises(ValueError, match="samples"):
         world.view(LENS, Pose(np.eye(3), np.zeros(3)), samples=0)

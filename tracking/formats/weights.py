@@ -64,6 +64,8 @@ def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:
     ]
     if wrong:
         raise RuntimeError(f"its tensors do not fit the network it states: {', '.join(wrong[:5])}")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise RuntimeError("its tensors are not finite")
     network = build()
     network.load_state_dict(tensors)
     return network.eval()
