@@ -7,7 +7,7 @@ from scipy.ndimage import zoom
 
 from perception.events import EventStream
 from sims.camera import Pixels
-from sims.saccades import TRIANGLE, saccade
+from sims.saccades import NMNIST, saccade
 
 SIDE = 34  # pixels of the sensor, as of N-MNIST
 DIGIT = 20  # pixels of a digit
@@ -46,6 +46,7 @@ def saccades(
         pixels = Pixels(
             on=on, off=on * rng.normal(1, 0.1), mismatch=0.1 * on, shot=rng.uniform(0, 2), leak=0.1
         )
-        streams.append(saccade(canvas(digit), TRIANGLE, pixels=pixels, seed=seed + k).events)
+        events = saccade(canvas(digit), NMNIST, eased=True, pixels=pixels, seed=seed + k).events
+        streams.append(events.flip(polarity=True))  # in N-MNIST's files digits are darker than what is around
         advance(k + 1)
     return streams, [str(d) for d in digits.target[:number]]

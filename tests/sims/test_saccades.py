@@ -27,6 +27,15 @@ def test_the_way_goes_from_corner_to_corner():
     assert np.allclose(np.diff(where[:25], axis=0), (0.25, 0))
 
 
+def test_eased_legs_begin_and_end_slowly():
+    where, _ = way(TRIANGLE, 100_000, 24, eased=True)
+    assert np.allclose(where[::24], TRIANGLE)
+    step = np.linalg.norm(np.diff(where[:25], axis=0), axis=1)
+    assert step.argmax() in (11, 12)
+    assert step[0] < 0.1 * step.max()
+    assert (np.diff(where[:25, 0]) > 0).all()
+
+
 def test_legs_replay_and_the_whole_triangle_comes_back():
     image = blob()
     events = saccade(image, pixels=PERFECT).events
