@@ -4,9 +4,10 @@ import numpy as np
 
 from sims.camera import TYPICAL, EventCamera, Pixels, Recording
 
-TRIANGLE = ((-3.0, -3.0), (3.0, -3.0), (0.0, 3.0), (-3.0, -3.0))  # px: three legs, back to the start
-# As the images of N-MNIST move: found by contrast maximisation on 40 of its recordings, whose legs have middle
-# speeds of (?, 105), (40, -104) and (-92, 0) pixels a second.
+# px: three legs that lead back to the start
+TRIANGLE = ((-3.0, -3.0), (3.0, -3.0), (0.0, 3.0), (-3.0, -3.0))
+# As the images of N-MNIST move: contrast maximisation on 40 of its recordings finds middle speeds of 105 down
+# for the first leg, (40, -104) for the second and (-92, 0) for the third, pixels a second.
 NMNIST = ((-2.3, -2.6), (0.0, 2.6), (2.3, -2.6), (-2.3, -2.6))
 
 
