@@ -26,6 +26,7 @@ class FireNet(nn.Module):
 
     def __init__(self, bins: int = 5, channels: int = 16):
         super().__init__()
+        _check_size(bins=bins, channels=channels)
         self.bins, self.channels = bins, channels
         self.head = nn.Conv2d(bins, channels, 3, padding=1)
         self.memory1, self.residual1 = ConvGRU(channels), Residual(channels)
@@ -53,6 +54,7 @@ class E2VID(nn.Module):
 
     def __init__(self, bins: int = 5, channels: int = 32, encoders: int = 3):
         super().__init__()
+        _check_size(bins=bins, channels=channels, encoders=encoders)
         self.bins, self.channels = bins, channels
         sizes = [channels * 2**k for k in range(encoders + 1)]
         self.head = nn.Conv2d(bins, channels, 5, padding=2)
@@ -111,6 +113,14 @@ class FireFlowNet(nn.Module):
     def forward(self, voxels: Tensor) -> Tensor:
         """Flow (b, 2, H, W), pixels per window, x before y, of voxel grids (b, bins, H, W)."""
         return self.reach * torch.tanh(self.out(self.layers(voxels)) / self.reach)
+
+
+def _check_size(**sizes):
+    """No file can ask for a network that takes minutes to be refused."""
+    for name, value in sizes.items():
+        most = {"bins": 1000, "channels": 10**6, "encoders": 8}[name]
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
 
 
 class ConvGRU(nn.Module):

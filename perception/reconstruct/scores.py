@@ -11,7 +11,7 @@ from perception.reconstruct.losses import similarity, standardised
 class Scores(NamedTuple):
     """Of images, one number each.
 
-    error:      (n,) mean square after the best gain and offset, by the variance of the truth: 0 to 1.
+    error:      (n,) mean square after the best offset and gain >= 0, by the variance of the truth: 0 to 1.
     similarity: (n,) structural similarity after the same, with the range of the truth.
     """
 
@@ -33,7 +33,7 @@ def scores(image: np.ndarray, truth: np.ndarray) -> Scores:
             f"images of one shape (n, H, W), sides of 11 at least, got {image.shape} and {truth.shape}"
         )
     said, true = (standardised(torch.from_numpy(a)[:, None]) for a in (image, truth))
-    gain = (said * true).mean((1, 2, 3), keepdim=True)
+    gain = (said * true).mean((1, 2, 3), keepdim=True).clamp(min=0)  # a negative is not the image
     fitted = gain * said
     error = (fitted - true).square().mean((1, 2, 3))
     span = true.amax((1, 2, 3), keepdim=True) - true.amin((1, 2, 3), keepdim=True)

@@ -24,7 +24,7 @@ from sims.arguments import a_scenario
 from sims.scenarios import Scenario
 from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
 from sims.train.card import card
-from sims.train.score import RATES, Metric, calibration, choose, errors, found_in, nll
+from sims.train.score import RATES, Metric, calibrated, calibration, choose, errors, found_in, nll
 from sims.windows import WindowSimulator
 from tracking.formats.files import atomic_write
 from tracking.models import UniformBirth
@@ -202,6 +202,7 @@ def _finish(args, trainer, spare, scenario, metric):
     choice = WindowSimulator(scenario, args.seed + VALIDATE + 1, args.device).draw(n)
     test = WindowSimulator(scenario, args.seed + TEST, args.device).draw(n)
     model, _ = choose(model_of(trainer, spare), choice, metric)
+    model = calibrated(model, choice)
     found, truth = found_in(model, choice), as_arrays(choice)
     volume = volume_of(trainer.task)
     rate = min(RATES, key=lambda rate: nll(found, truth, metric.dims, rate, volume))
@@ -221,6 +222,8 @@ def _finish(args, trainer, spare, scenario, metric):
         "date": date.today().isoformat(),
         "threshold": model.reading.threshold,
         "radius": model.reading.radius,
+        "gain": model.reading.gain,
+        "offset": model.reading.offset,
         "tested_on": n,
         **dict(zip(("gospa", "localisation", "missed", "false"), e.mean(0).tolist())),
         "gospa_se": float(e[:, 0].std() / np.sqrt(len(e))),

@@ -1,12 +1,14 @@
 """Scores of MT3 models on windows: GOSPA, calibration, and the choice of threshold and radius."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import expit, logit
 
 from tracking.metrics import gospa
-from tracking.mt3.model import Model, as_arrays
+from tracking.mt3.model import EPS, Model, as_arrays
 from tracking.mt3.objects import Objects
 from tracking.mt3.windows import Windows
 
@@ -14,6 +16,7 @@ THRESHOLDS = np.arange(0.2, 0.91, 0.05)
 RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5)}  # m, by entries of the state that are compared
 SURE = 0.99  # existence probabilities of the likelihood are at most this, as in arXiv 2202.07909
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of missed objects, tried
+SIGMAS = 3.0
 HIT = 2.0  # m, within which an object counts as the one that was meant
 
 
@@ -87,24 +90,51 @@ def nll(found: list[Objects], truth: list[np.ndarray], dims: int, rate: float, v
     return float(total / len(found))
 
 
-def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:
-    """Expected calibration error of the existence probabilities.
+def hits(found: list[Objects], truth: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Existence probabilities of all objects of all windows, and which of the objects there are.
 
-    An object is true when it is assigned to a true one within HIT m; the assignment favours the likelier one.
+    An object is there when it is assigned to a true one within HIT m, or within SIGMAS of the standard
+    deviations that are said of its position: a radar does not know to a few metres where something far away
+    is, but it may know that it is there. The assignment favours the likelier object.
     """
     said: list[float] = []
     true: list[bool] = []
     for objects, x in zip(found, truth, strict=True):
         free = np.ones(len(x), bool)
         for k in np.argsort(-objects.existence):
-            far = np.hypot(*(x[:, :2] - objects.mean[k, :2]).T) if len(x) else np.zeros(0)
+            off = x[:, :2] - objects.mean[k, :2]
+            d2 = (off @ np.linalg.inv(objects.cov[k, :2, :2]) * off).sum(1)
+            far = np.minimum(np.hypot(*off.T) / HIT, np.sqrt(d2) / SIGMAS)
             far = np.where(free, far, np.inf)
-            near = len(x) > 0 and bool(far.min() < HIT)
+            near = len(x) > 0 and bool(far.min() < 1)
             if near:
                 free[far.argmin()] = False
             said.append(objects.existence[k])
             true.append(near)
-    p, hit = np.array(said), np.array(true, float)
+    return np.array(said), np.array(true, float)
+
+
+def calibrated(model: Model, windows: Windows) -> Model:
+    """The model with the gain and offset of log odds that make its existence probabilities likeliest.
+
+    Source: Platt, "Probabilistic outputs for support vector machines" (1999); here by Newton's method.
+    """
+    plain = model.with_reading(gain=1.0, offset=0.0)
+    p, hit = hits(found_in(plain, windows), as_arrays(windows))
+    x = np.stack((logit(np.clip(p, EPS, 1 - EPS)), np.ones_like(p)), 1)
+    w = np.array((1.0, 0.0))
+    for _ in range(20):
+        q = expit(x @ w)
+        slope = x.T @ (q - hit)
+        w = w - np.linalg.solve((x * (q * (1 - q))[:, None]).T @ x + 1e-6 * np.eye(2), slope)
+    reading = replace(plain.reading, gain=float(w[0]), offset=float(w[1]))
+    threshold = float(reading.existence(np.array(plain.reading.threshold)))  # the same objects are reported
+    return model.with_reading(gain=reading.gain, offset=reading.offset, threshold=threshold)
+
+
+def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:
+    """Expected calibration error of the existence probabilities, by `hits`."""
+    p, hit = hits(found, truth)
     bin_ = np.minimum((p * bins).astype(int), bins - 1)
     table = [
         (int((bin_ == k).sum()), float(p[bin_ == k].mean()), float(hit[bin_ == k].mean()))

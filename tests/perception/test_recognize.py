@@ -154,3 +154,28 @@ def test_a_turn_turns_about_the_middle():
 def test_labels_are_names_in_order(classifier):
     assert isinstance(classifier, Classifier)
     assert classifier.labels == ("level", "upright")
+
+
+def test_shipped_weights_know_the_digits_of_real_recordings(data, tmp_path, capsys):
+    """They were trained on these; that they generalise is for `sims.studies.recognize` to show."""
+    import zipfile
+
+    with zipfile.ZipFile(data / "nmnist" / "nmnist_800.zip") as archive:
+        rows = [line.split(",") for line in archive.read("labels.csv").decode().split()[1:41]]
+        names = []
+        for name, _ in rows:
+            names.append(str(tmp_path / f"{name}.bin"))
+            (tmp_path / f"{name}.bin").write_bytes(archive.read(f"events/{name}.bin"))
+    assert main(names) == 0
+    said = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+    assert np.mean([a == label for a, (_, label) in zip(said, rows)]) >= 0.95
+
+
+def test_shipped_weights_are_small_and_load():
+    from perception.recognize.classifier import SHIPPED
+
+    files = list(SHIPPED.glob("*.safetensors"))
+    assert [file.stem for file in files] == ["nmnist"]
+    assert sum(file.stat().st_size for file in files) < 4 << 20
+    assert load().labels == tuple("0123456789")
+    assert "N-MNIST" in (SHIPPED / "nmnist.md").read_text()

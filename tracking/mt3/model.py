@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 
 from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
@@ -16,6 +17,7 @@ from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
 
 SHIPPED = Path(__file__).parent / "weights"
+EPS = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,20 @@ class Reading:
 
     threshold: existence probability from which an object is reported.
     radius:    m, within which answers are of one object.
+    gain, offset: the log odds of existence are gain times the network's, plus offset: chosen on windows that
+               it was not trained on, so that what is said comes true.
     """
 
     threshold: float = 0.5
     radius: float = 1.0
+    gain: float = 1.0
+    offset: float = 0.0
+
+    def existence(self, p: np.ndarray) -> np.ndarray:
+        """Probabilities of existence, of what the network says."""
+        if (self.gain, self.offset) == (1.0, 0.0):
+            return p
+        return expit(self.gain * logit(np.clip(p, EPS, 1 - EPS)) + self.offset)
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,8 @@ class Model:
         for *window, tokens, real in zip(*arrays, order, mask):
             p, mean, std = (a[real] for a in window)
             objects = merged(p, mean, std, self.reading.radius)
-            found.append(objects._replace(token=tokens[real][objects.token]))
+            existence = self.reading.existence(objects.existence)
+            found.append(objects._replace(existence=existence, token=tokens[real][objects.token]))
         return found
 
     def save(self, path: str | Path, **about: Any) -> None:
