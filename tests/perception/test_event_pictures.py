@@ -58,6 +58,22 @@ def test_anomalies_are_named_and_a_sound_recording_has_none():
     assert summary([twice], 40, 30).repeated == 1200
 
 
+def test_gaps_are_found_where_they_begin():
+    for length, named in ((90_000, False), (110_000, True)):
+        t = np.concatenate((np.arange(0, 50_000, 100), 49_900 + length + np.arange(0, 50_000, 100)))
+        found = summary([EventStream(t % 7, t % 5, t, t % 3 > 0, 8, 6)], 8, 6)
+        assert (found.gap, found.gap_at) == (length, 49_900)
+        assert any("no event for" in line and "from 49900 us" in line for line in found.anomalies()) == named
+        assert found.seconds == pytest.approx((99_800 + length) * 1e-6)
+
+
+def test_the_hottest_pixel_comes_first():
+    few, many = (
+        EventStream([x] * n, [9] * n, np.arange(n) * 50, [1] * n, 40, 30) for x, n in ((5, 400), (30, 800))
+    )
+    assert summary([recording(6000).merge(few, many)], 40, 30).hot().tolist() == [[30, 9], [5, 9]]
+
+
 def test_rates_of_a_long_recording_stay_in_bounds():
     found = Summary(4, 3)
     for start in range(0, 9):
@@ -82,6 +98,8 @@ def test_films_have_their_pictures(tmp_path, name):
         with av.open(tmp_path / name) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert [f.shape for f in frames] == [(30, 42, 3)] * 5
+        for frame, picture in zip(frames, pictures):  # colours are coarser than pixels
+            assert np.abs(frame[:, :41].astype(float).mean((0, 1)) - picture.mean((0, 1))).max() < 12
     else:
         film(pictures, tmp_path / name, 25)
         with image.open(tmp_path / name) as gif:

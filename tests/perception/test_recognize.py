@@ -151,6 +151,37 @@ def test_a_turn_turns_about_the_middle():
     assert turned.x.double().std() > 1
 
 
+def changed(n=400, **only):
+    """Where two events, 8 pixels right of and below the middle, are after a change; (n, 2, 2)."""
+    still = {"shift": 0, "turn": 0, "scale": 1, "shear": 0, "drop": 0}
+    pair = EventStream([20, 12], [12, 20], [0, 1], [1, 1], 25, 25)
+    found = Augment(**still | only)(EventBatch.of([pair] * n), torch.Generator().manual_seed(1))
+    return torch.stack((found.x, found.y), -1).reshape(-1, 2, 2).double() - 12
+
+
+def test_each_change_does_what_its_name_says():
+    right, below = changed(turn=0.7).unbind(1)
+    assert ((right * below).sum(1).abs() < 12).all()  # still at right angles, as far as pixels tell
+    assert (right[:, 0] * below[:, 1] - right[:, 1] * below[:, 0] > 45).all()  # and not mirrored
+    right, below = changed(shear=0.5).unbind(1)
+    assert (right == torch.tensor([8.0, 0.0])).all()
+    assert (below[:, 1] == 8).all()
+    assert {-4.0, 4.0} <= set(below[:, 0].tolist())
+    right, below = changed(scale=1.5).unbind(1)
+    assert right[:, 0].max() >= 11.5
+    assert right[:, 0].min() <= 6
+    assert (right[:, 0] != below[:, 1]).any()  # each axis by its own factor
+    moved = changed(shift=3.0)
+    assert set(moved[:, 0, 0].tolist()) == {5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0}
+    streams, _ = bars(60)
+    events = EventBatch.of(streams)
+    kept = Augment(shift=0, turn=0, scale=1, shear=0, drop=0.6)(events, torch.Generator().manual_seed(1))
+    share = torch.bincount(kept.stream, minlength=60) / 300
+    assert abs(float(share.mean()) - 0.7) < 0.06
+    assert share.min() < 0.5
+    assert share.max() > 0.9
+
+
 def test_labels_are_names_in_order(classifier):
     assert isinstance(classifier, Classifier)
     assert classifier.labels == ("level", "upright")
