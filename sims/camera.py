@@ -177,6 +177,8 @@ def record(
     """
     if not 1 <= shortest <= longest:
         raise ValueError(f"shortest must lie between 1 and longest, got {shortest} and {longest} us")
+    if stop < start:
+        raise ValueError(f"stop must not be before start, got {stop} and {start} us")
     parts = [camera.step(scene(start), start)]
     step = longest
     while (now := camera.time) is not None and now < stop:

@@ -64,6 +64,10 @@ def clip(
         offset:  of the logarithm, see `sims.camera.log_intensity`.
         seed:    of the event camera.
     """
+    if frames < 1 or not 1 <= between <= period:
+        raise ValueError(
+            f"at least one window and picture are needed, got {frames} and {between} in {period} us"
+        )
     camera = EventCamera(lens.width, lens.height, pixels, seed)
     times = np.arange(frames + 1) * period
     views: list[View] = []

@@ -38,9 +38,12 @@ def saccade(
     """
     if len(corners) < 2 or steps < 1 or leg < steps:
         raise ValueError(f"two corners and 1 step of 1 us at least, got {len(corners)}, {steps} of {leg} us")
+    image = np.asarray(image, float)
+    if image.ndim != 2 or not offset > 0 or not ((image >= 0) & (image <= 1)).all():
+        raise ValueError(f"an image (H, W) from 0 to 1 and offset > 0 are expected, got shape {image.shape}")
     camera = EventCamera(image.shape[1], image.shape[0], pixels, seed)
     where, when = way(corners, leg, steps, eased)
-    frames = moved(np.log(np.maximum(image, 0) + offset), where)
+    frames = moved(np.log(image + offset), where)
     return camera.film(zip(when.tolist(), frames))
 
 

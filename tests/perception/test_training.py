@@ -101,6 +101,24 @@ def test_files_that_are_no_run_of_this_kind_are_refused_and_change_nothing(tmp_p
         run.resume(tmp_path / "none.pt")
 
 
+def test_the_rate_rises_falls_and_the_average_lags_behind():
+    run = Run(network(), loss, config(steps=100, rate=1.0, warm_up=10, final=0.1, average=0.9))
+    rates = []
+    for run.step in range(101):
+        rates.append(run._rate())
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(rates[9], abs=0.03)
+    assert rates[100] == pytest.approx(0.1)
+    assert np.all(np.diff(rates[10:]) < 0)
+    run = Run(network(), loss, config(steps=40, average=0.9))
+    start = [value.clone() for value in run.averaged.values()]
+    run.train()
+    there = list(run.network.state_dict().values())
+    behind = sum(float((a - b).norm()) for a, b in zip(run.averaged.values(), there))
+    away = sum(float((a - b).norm()) for a, b in zip(start, there))
+    assert 0 < behind < 0.3 * away
+
+
 def test_directions_of_muon_are_nearly_orthogonal_for_kernels_too():
     rng = torch.Generator().manual_seed(0)
     for shape in ((6, 20), (20, 6)):

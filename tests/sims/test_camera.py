@@ -176,6 +176,16 @@ def test_a_slow_pixel_lags_behind_a_ramp_by_its_time_constant_whatever_the_frame
     assert (levels[-1] - camera.seen[0, 0]) / 15.0 == pytest.approx(expected, rel=0.15)
 
 
+def test_dark_pixels_are_slower_than_bright_ones():
+    lags = {}
+    for dark in (0.0, -1.5, -5.0):
+        camera = EventCamera(1, 1, Pixels(mismatch=0.0, cutoff=100.0))
+        for k in range(3):  # a step that stays
+            camera.step(np.array([[dark - (k == 0)]]), 1000 * k + 1)
+        lags[dark] = dark - camera.seen[0, 0]
+    assert 0 < lags[0.0] < lags[-1.5] < lags[-5.0] < 1
+
+
 def test_a_buffer_that_is_drawn_again_is_as_good_as_new_frames():
     film = frames(drifting(), 1000, 10)
     for pixels in (PERFECT, NOISY):
@@ -262,6 +272,8 @@ def test_errors_say_what_is_accepted_and_leave_the_camera_as_it_was():
         Pixels(cutoff=0)
     with pytest.raises(ValueError, match="shortest"):
         record(camera, lambda t: np.zeros((3, 4)), 20, 30, longest=1, shortest=5)
+    with pytest.raises(ValueError, match="before start"):
+        record(camera, lambda t: np.zeros((3, 4)), 20, 10)
     for image in (np.full((2, 2), 255), np.full((2, 2, 3), True), np.zeros((2, 2, 4), np.uint8)):
         with pytest.raises(ValueError, match="image"):
             log_intensity(image)

@@ -44,6 +44,11 @@ def test_truth_is_that_of_the_world_at_each_frame(film):
     assert np.allclose(flow, film.flow[0])
 
 
+def test_a_clip_has_a_window():
+    with pytest.raises(ValueError, match="at least one window"):
+        clip(World.random(1), Path.random(1), Lens(8, 8, 8.0), frames=0)
+
+
 def test_random_clips_differ_and_repeat():
     one, again, other = (random_clip(s, side=24, frames=2) for s in (5, 5, 6))
     assert one.events == again.events

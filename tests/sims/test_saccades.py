@@ -59,5 +59,8 @@ def test_the_front_of_a_bright_thing_brightens():
 def test_errors():
     with pytest.raises(ValueError, match="corners"):
         saccade(blob(), corners=((0, 0),))
+    for image in (blob() * 255, np.zeros((3, 4, 3)), blob() * np.nan):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            saccade(image)
     with pytest.raises(ValueError, match="step"):
         saccade(blob(), steps=0)
