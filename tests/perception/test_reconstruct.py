@@ -432,3 +432,23 @@ def test_the_command_line_makes_a_film(tmp_path, capsys):
     assert main([*argv, "--out", str(tmp_path / "a.gif"), "--most", "2"]) == 0
     assert "first 2 pictures" in capsys.readouterr().err
     assert main([*argv[:-2], "--out", str(tmp_path / "a.avi")]) == 2
+
+
+def test_shipped_weights_are_small_and_see_a_room():
+    from perception.reconstruct.model import SHIPPED
+    from sims.camera import log_intensity
+    from sims.clips import random_clip
+
+    files = list(SHIPPED.glob("*.safetensors"))
+    assert [file.stem for file in files] == ["firenet"]
+    assert sum(file.stat().st_size for file in files) < 1 << 20
+    clip = random_clip(3_000_001, side=48, frames=14)
+    reconstructor, sums, said, added = load(), Integrator(48, 48), [], []
+    for k in range(len(clip)):
+        window, span = clip.window(k), (int(clip.times[k]), int(clip.times[k + 1]) - 1)
+        said.append(reconstructor.step(window, span))
+        added.append(sums.step(window, span[1]))
+    truth = np.stack([log_intensity(image) for image in clip.image[1:]])
+    learned, plain = scores(np.stack(said)[8:], truth[8:]), scores(np.stack(added)[8:], truth[8:])
+    assert learned.error.mean() < 0.6 * plain.error.mean()
+    assert learned.similarity.mean() > plain.similarity.mean() + 0.2
