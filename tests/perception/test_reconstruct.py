@@ -56,7 +56,7 @@ def as_flow(by):
 
 def test_integration_without_forgetting_is_the_replay_of_the_events():
     image = pattern()
-    events = saccade(np.exp(image) - 0.15, pixels=PERFECT).events
+    events = saccade(np.exp(image), offset=1e-3, pixels=PERFECT).events
     found = Integrator(48, 48, threshold=0.2)
     for part in events.by_count(1000):
         level = found.step(part)
@@ -84,9 +84,9 @@ def test_a_highpass_forgets_at_its_rate_whatever_the_pieces():
 
 
 def test_wieners_filter_finds_the_image_that_was_moved():
-    image = np.exp(pattern()) - 0.15
+    image = np.exp(pattern())
     legs, when = way(TRIANGLE, 100_000, 24)
-    events = saccade(image, pixels=Pixels(on=0.1, off=0.1, mismatch=0.01)).events
+    events = saccade(image, offset=1e-3, pixels=Pixels(on=0.1, off=0.1, mismatch=0.01)).events
     parts = [events.between(int(when[k]), int(when[k + 24])) for k in (0, 24, 48)]
     found = wiener(parts, legs[::24], threshold=0.1)
     assert np.corrcoef(found.ravel(), pattern().ravel())[0, 1] > 0.95
