@@ -177,3 +177,46 @@ def test_a_model_keeps_the_mode_of_its_network(trajectory, task, windows):
     trained = stirred(trajectory).train()
     Model(trained, task).objects(windows)
     assert trained.training
+
+
+def test_calibration_makes_what_is_said_likelier_and_reports_the_same(tmp_path):
+    from sims.scenarios import SCENARIOS
+    from sims.train.score import calibrated, found_in, hits
+    from tracking.mt3.model import as_arrays
+
+    windows = WindowSimulator(SCENARIOS["mt3-task2"], 11).draw(12)
+    plain = load("mt3-task2").with_reading(gain=2.0, offset=-1.0, threshold=0.5)  # said too surely
+    twisted = plain.with_reading(gain=1.0, offset=0.0)
+    better = calibrated(twisted, windows)
+
+    def loss(model):
+        p, hit = hits(found_in(model, windows), as_arrays(windows))
+        p = np.clip(p, 1e-9, 1 - 1e-9)
+        return -(hit * np.log(p) + (1 - hit) * np.log1p(-p)).mean()
+
+    assert loss(better) < loss(twisted) + 1e-9
+    assert loss(better) < loss(plain)
+    better.save(tmp_path / "w.safetensors")
+    again = load(tmp_path / "w.safetensors")
+    assert again.reading == better.reading
+    for a, b, c in zip(*(found_in(m, windows) for m in (twisted, better, again))):
+        assert (b.existence == c.existence).all()
+        kept, same = a.above(twisted.reading.threshold), b.above(better.reading.threshold)
+        np.testing.assert_array_equal(kept.token, same.token)
+    p = np.linspace(0, 1, 101)
+    assert (np.diff(better.reading.existence(p)) > 0).all()
+
+
+def test_hits_are_near_or_within_what_is_said_of_the_place():
+    from sims.train.score import hits
+    from tracking.mt3.objects import Objects
+
+    cov = np.tile(np.diag((25.0, 0.01, 1.0, 1.0)), (4, 1, 1))
+    mean = np.array([[0.0, 0, 0, 0], [100.0, 0, 0, 0], [200.0, 0, 0, 0], [300.0, 0, 0, 0]])
+    truth = np.array([[14.0, 0, 0, 0], [100.0, 1.9, 0, 0], [200.0, 2.5, 0, 0], [316.0, 0, 0, 0]])
+    objects = Objects(mean, cov, np.array([0.9, 0.8, 0.7, 0.6]), np.arange(4))
+    said, true = hits([objects], [truth])
+    assert said.tolist() == [0.9, 0.8, 0.7, 0.6]
+    assert true.tolist() == [1, 1, 0, 0]
+    twice = Objects(mean[[0, 0]], cov[:2], np.array([0.4, 0.9]), np.arange(2))
+    assert hits([twice], [truth[:1]])[1].tolist() == [1, 0]  # the likelier one first
