@@ -239,9 +239,10 @@ def streamed(number: int, folder: Path) -> dict[str, float]:
     part = uniform(1_000_000)
     write((part.shift(k * 1_000_000) for k in range(number // 1_000_000)), path)
     code = (
-        "import resource, sys; from perception.events import chunks; "
+        "import sys; from perception.events import chunks; "
         "n = sum(len(part) for part in chunks(sys.argv[1], 200_000)); "
-        "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
+        "print(n, int(status['VmHWM'].split()[0]) / 1024)"  # getrusage also knows of the parent's memory
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, check=True)
     seen, peak = done.stdout.split()

@@ -129,6 +129,7 @@ def test_a_run_of_something_else_is_refused(scenario, task, tmp_path):
         run.restore(tmp_path / "bomb.pt")
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(scenario, task):
     run = trainer(scenario, task, rate=3e-3, warm_up=1)
     object.__setattr__(run.config, "steps", 60)

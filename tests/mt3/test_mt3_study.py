@@ -52,6 +52,7 @@ def test_a_stream_lasts(weights):
     assert long.scored == "all"
 
 
+@pytest.mark.slow
 def test_the_study_prints_its_tables_and_writes_them(weights, tmp_path, capsys):
     path = tmp_path / "study.json"
     argv = [

@@ -38,7 +38,13 @@ def of_windows(windows):
         yield statistics(target[alive].astype(float), z[real].astype(float), age[real], origin[real])
 
 
-@pytest.mark.parametrize("name", TASKS)
+SOME = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("radar-1", "radar-2", "radar-3") else ())
+    for name in TASKS
+]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_the_two_simulators_agree(name):
     scenario, n = SCENARIOS[name], 700
     ours = np.array(list(of_windows(WindowSimulator(scenario, 1).draw(n))))

@@ -74,7 +74,11 @@ def test_list_names_everything(capsys):
         (["--json", "."], "is not an ordinary file"),
         (["--scen", "small"], "unrecognized arguments: --scen small"),
         (["--cluster", "tcp://127.0.0.1:1", "--jobs", "2"], "--cluster goes without --jobs"),
-        (["--cluster", "tcp://127.0.0.1:1"], "no cluster answers at 'tcp://127.0.0.1:1'"),
+        pytest.param(
+            ["--cluster", "tcp://127.0.0.1:1"],
+            "no cluster answers at 'tcp://127.0.0.1:1'",
+            marks=pytest.mark.slow,
+        ),
         (["--cluster", "nonsense://x"], "'nonsense://x' is no address of a cluster"),
         (["--cluster", ""], "'' is no address of a cluster"),
         (["--recording", "kitti", "x", "--cluster", "tcp://x:1"], "--recording goes without --cluster"),
