@@ -237,10 +237,21 @@ def _slowed(before, after, seen, seconds, cutoff):
         seconds:       between the ends.
         cutoff:        Hz, of a white pixel.
     """
-    bright = np.exp(np.minimum(after, 0).astype(np.float32))  # how fast, to 7 digits
+    bright = np.exp(np.minimum(after, 0, dtype=np.float32, casting="same_kind"))  # how fast, to 7 digits
     turns = (bright + np.float32(DARK_SPEED)) * np.float32(2 * np.pi * cutoff * seconds / (1 + DARK_SPEED))
-    lag = (after - before) / turns  # of the output, once it has settled
-    return after - lag + (seen - before + lag) * np.exp(-turns)
+    return _lagging(before, after, seen, turns, np.exp(-turns))
+
+
+@compiled
+def _lagging(before, after, seen, turns, left):
+    """The output at the end: the input, less its lag once settled, and what is left of the beginning."""
+    out = np.empty_like(after)
+    x, y, z = before.reshape(-1), after.reshape(-1), seen.reshape(-1)
+    n, e, o = turns.reshape(-1), left.reshape(-1), out.reshape(-1)
+    for i in range(len(o)):
+        lag = (y[i] - x[i]) / n[i]
+        o[i] = y[i] - lag + (z[i] - x[i] + lag) * e[i]
+    return out
 
 
 @compiled
