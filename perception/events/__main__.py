@@ -26,10 +26,11 @@ MAX_FRAMES = 600  # of a film
 def info(args: argparse.Namespace) -> int:
     """Print what a recording is like."""
     about, found, damage = looked_at(args.file, args.size)
+    said = document(args.file, about, found, damage, args.size)
     if args.json:
-        print(json.dumps(document(args.file, about, found, damage), indent=1))
+        print(json.dumps(said, indent=1))
     else:
-        for name, value in document(args.file, about, found, damage).items():
+        for name, value in said.items():
             for line in value if isinstance(value, list) else [value]:
                 print(f"{name:12} {line}")
     return 1 if damage else 0
@@ -86,7 +87,7 @@ def _summary(parts, size):
     return found or Summary(*(size or (1, 1)))
 
 
-def document(path: str, about: FileInfo, found: Summary, damage: str | None) -> dict:
+def document(path: str, about: FileInfo, found: Summary, damage: str | None, size: tuple | None) -> dict:
     """What is printed."""
     number, seconds = found.number, found.seconds
     mean = f"{number / seconds:.4g} events a second" if seconds > 0 else "-"
@@ -94,7 +95,11 @@ def document(path: str, about: FileInfo, found: Summary, damage: str | None) -> 
         f", at most {found.rate.max() / (found.bin * 1e-6):.4g} in {found.bin * 1e-3:g} ms" if number else ""
     )
     active = int((found.count.sum(0) > 0).sum())
-    told = "" if about.size else " (the file does not tell; the smallest that holds the events)"
+    told = (
+        ""
+        if about.size or size or damage
+        else " (the file does not tell; the smallest that holds the events)"
+    )
     return {
         "file": path,
         "format": about.format,

@@ -126,10 +126,11 @@ def last_times(events: EventBatch, never: int = NEVER) -> Tensor:
     return torch.where(found == NEVER, never, found)
 
 
-def time_surface(events: EventBatch, tau: float) -> Tensor:
-    """(b, 2, H, W), see `represent.time_surface`, at the end of each stream's span."""
-    if not tau > 0:
-        raise ValueError(f"tau must be > 0 us, got {tau}")
+def time_surface(events: EventBatch, tau: float | Tensor) -> Tensor:
+    """(b, 2, H, W), see `represent.time_surface`, at the end of each span; one tau, or one each (b,)."""
+    tau = torch.as_tensor(tau, dtype=torch.float64, device=events.t.device).reshape(-1, 1, 1, 1)
+    if not (tau > 0).all():
+        raise ValueError(f"tau must be > 0 us, got {tau.flatten().tolist()}")
     last = last_times(events)
     age = events.span[:, 1, None, None, None] - last
     return torch.where(last == NEVER, 0.0, torch.exp(-age.double() / tau)).float()

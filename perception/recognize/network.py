@@ -19,14 +19,15 @@ def _surface(events: EventBatch, bins: int) -> Tensor:
     """Time surfaces at the ends of `bins` equal parts of the span, which forget over one part."""
     first, last = events.span.unbind(-1)
     length = (last - first + 1).clamp(min=bins)
-    tau = float(length.float().mean()) / bins
     parts = []
     for k in range(1, bins + 1):
         end = first + length * k // bins - 1
         before = events.t <= end[events.stream]
         x, y, t, p, stream = (getattr(events, name)[before] for name in ("x", "y", "t", "p", "stream"))
         span = torch.stack((first, end), -1)
-        parts.append(time_surface(EventBatch(x, y, t, p, stream, span, events.width, events.height), tau))
+        parts.append(
+            time_surface(EventBatch(x, y, t, p, stream, span, events.width, events.height), length / bins)
+        )
     return torch.cat(parts, 1)
 
 

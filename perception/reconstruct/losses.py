@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perception.events.represent_torch import EventBatch, splat
+from perception.events.represent_torch import EventBatch, count_image, moved, splat
 
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
 
@@ -28,9 +28,9 @@ def contrast_loss(events: EventBatch, flow: Tensor, smooth: float = 1.0) -> Tens
     """
     phase = events.phase.float()
     total = smooth * roughness(flow)
-    for end in (0.0, 1.0):
-        x, y = _moved(events, flow, phase, end)
-        age = phase if end == 1.0 else 1 - phase
+    for end in (0, 1):
+        x, y = _moved(events, flow, end)
+        age = phase if end else 1 - phase
         plane = events.stream * 2 + events.p
         planes = 2 * len(events.span)
         weight = torch.ones_like(age)
@@ -58,7 +58,7 @@ def photometric_loss(image: Tensor, events: EventBatch, flow: Tensor) -> Tensor:
     Source: Paredes-Valles, de Croon (CVPR 2021), equations 5 to 8.
     """
     seen = measured_increment(events, flow)
-    flow = flow * ((seen != 0) | (_counted(events) > 0))
+    flow = flow * ((seen != 0) | (count_image(events).sum(1, keepdim=True) > 0))
     kernel = torch.stack((SOBEL, SOBEL.T))[:, None].to(image)
     gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel)
     predicted = -(warp(gradient, flow) * flow).sum(1, keepdim=True)
@@ -72,7 +72,7 @@ def measured_increment(events: EventBatch, flow: Tensor) -> Tensor:
     increments too small as soon as things move by more than a pixel: for motion of 1.8 pixels it finds 0.34,
     for 3.2 pixels 0.25 of the increments that the image predicts, the sum 0.94 and 0.98.
     """
-    x, y = _moved(events, flow, events.phase.float(), 1.0)
+    x, y = _moved(events, flow, 1)
     total = splat(x, y, events.stream, events.sign, len(events.span), events.height, events.width)
     return total[:, None]
 
@@ -128,16 +128,7 @@ def supervised_loss(image: Tensor, truth: Tensor) -> Tensor:
     return (image - truth).abs().mean() + (1 - similarity(image, truth, 4.0)).mean()
 
 
-def _moved(events, flow, phase, end):
-    """Coordinates of events moved along the flow of their pixels to an end of the window, 0 or 1."""
-    own = flow[events.stream, :, events.y, events.x]
-    left = (end - phase)[:, None]
-    x, y = (torch.stack((events.x, events.y), -1) + left * own).unbind(-1)
-    return x, y
-
-
-def _counted(events):
-    """(b, 1, H, W) number of events."""
-    size = len(events.span) * events.height * events.width
-    index = (events.stream * events.height + events.y) * events.width + events.x
-    return torch.bincount(index, minlength=size).reshape(-1, 1, events.height, events.width)
+def _moved(events, flow, end):
+    """Coordinates of events moved along flow, pixels per window, to an end of the window, 0 or 1."""
+    seconds = events.span.diff().clamp(min=1) * 1e-6
+    return moved(events, flow / seconds[..., None, None].to(flow), events.span[:, end])

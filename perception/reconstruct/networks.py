@@ -1,7 +1,7 @@
 """Networks that turn voxel grids into images and into flow.
 
-All of them take one window of events after the other: `image, state = network(voxels, state)`, with `None` as
-the state of the first window. States are tuples of tensors and may be detached or kept.
+Those of images take one window of events after the other: `image, state = network(voxels, state)`, with
+`None` as the state of the first window. States are tuples of tensors and may be detached or kept.
 """
 
 from itertools import pairwise

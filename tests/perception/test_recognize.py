@@ -44,6 +44,15 @@ def test_every_representation_learns(name):
     assert np.mean([found.labels[k] == label for k, label in zip(said, labels)]) > 0.9
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "spikes"])
+def test_a_stream_looks_the_same_whatever_its_company(name):
+    short, long = (EventStream(s.x, s.y, s.t * k, s.p, 24, 24) for s, k in zip(bars(2)[0], (1, 7)))
+    network = Network(2, name, bins=3, width=4)
+    together = network.represent(EventBatch.of([short, long]))
+    for k, stream in enumerate((short, long)):
+        assert torch.allclose(network.represent(EventBatch.of([stream]))[0], together[k], atol=1e-6)
+
+
 def test_probabilities_are_those_of_each_stream_alone(classifier):
     streams, _ = bars(70, seed=2)
     together = classifier.probabilities(streams)
