@@ -14,7 +14,7 @@ class Clip:
     """Events between k + 1 frames, and the truth at the frames.
 
     events: from the first frame to the last.
-    source: (n,) why each event fell, see `sims.camera`.
+    source: (n,) why each event fell, see `sims.exposure`.
     times:  (k + 1,) of the frames, microseconds.
     image:  (k + 1, H, W) intensity, 0 to 1.
     depth:  (k + 1, H, W) m.

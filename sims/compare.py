@@ -5,7 +5,6 @@ The table goes to standard output, progress to standard error. Exit status: 0 do
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from sims.recordings import run as recorded
 from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
-from tracking.formats.files import atomic_write
+from tracking import program
 from tracking.program import Parser, failed, natural, output, positive, run
 
 PROGRAM = "python -m sims.compare"
@@ -118,9 +117,7 @@ def list_names(_: argparse.Namespace) -> int:
 def write_json(result: dict, path: str) -> int:
     """Write a result to a file, all of it or nothing; returns the exit status."""
     try:
-        with atomic_write(path) as file:
-            json.dump(result, file, indent=2, allow_nan=False)
-            file.write("\n")
+        program.write_json(path, result)
     except OSError as error:
         return failed(PROGRAM, 1, f"cannot write {path}: {error.strerror}")
     return 0

@@ -78,15 +78,13 @@ def load(name: str | Path = "nmnist", device="cpu") -> Classifier:
     """
     path = weights.found(name, SHIPPED)
     document, tensors = weights.read_weights(path, "recognize")
-    try:
+    with weights.expecting(path, "a classifier"):
         labels, sensor = document["labels"], document["sensor"]
         if not isinstance(labels, list) or len({str(label) for label in labels}) != len(labels):
             raise ValueError(f"its labels are {labels!r}")
         nothing = EventStream.empty(*sensor)
         settings = {key: document[key] for key in ("representation", "bins", "width")}
         network = weights.filled(lambda: Network(len(labels), **settings, fitted=False), tensors)
-    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold a classifier of this version: {error}") from None
     names = tuple(str(label) for label in labels)
     return Classifier(network.to(device), names, nothing.width, nothing.height)
 

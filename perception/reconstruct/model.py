@@ -73,14 +73,12 @@ def load(name: str | Path = "firenet", device="cpu") -> Reconstructor:
     """
     path = weights.found(name, SHIPPED)
     document, tensors = weights.read_weights(path, "reconstruct")
-    try:
+    with weights.expecting(path, "a reconstruction network"):
         kind, settings = NETWORKS[document["network"]], document["settings"]
         network = weights.filled(lambda: kind(**settings), tensors)
         period = document["period"]
         if type(period) is not int or not 0 < period < 10**9:
             raise ValueError(f"its windows have {period!r} us")
-    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold a reconstruction network of this version: {error}") from None
     return Reconstructor(network.to(device), period)
 
 

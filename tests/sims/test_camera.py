@@ -5,18 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sims.camera import (
-    LEAK,
-    NOISY,
-    PERFECT,
-    SHOT,
-    SIGNAL,
-    EventCamera,
-    Pixels,
-    log_intensity,
-    record,
-    replayed,
-)
+from sims.camera import NOISY, PERFECT, EventCamera, Pixels, log_intensity, record, replayed
+from sims.exposure import LEAK, SHOT, SIGNAL
 
 
 def drifting(width=40, height=30, contrast=0.4):

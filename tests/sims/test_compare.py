@@ -132,7 +132,7 @@ def test_a_full_disk_costs_the_file_not_the_table(tmp_path, monkeypatch, capsys)
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(compare, "atomic_write", full)
+    monkeypatch.setattr(compare.program, "atomic_write", full)
     assert main([*QUICK, "--json", str(tmp_path / "out.json")]) == 1
     out, err = capsys.readouterr()
     assert "gnn" in out

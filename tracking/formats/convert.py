@@ -11,7 +11,6 @@ for "not available"); Pellegrini et al. (ICCV 2009) and Lerner, Chrysanthou, Lis
 pedestrians of ETH and UCY, annotated at 2.5 Hz.
 """
 
-import argparse
 import os
 import sys
 from array import array
@@ -26,6 +25,7 @@ from tracking.formats.csv import write_detections
 from tracking.formats.detections import Detections
 from tracking.formats.files import MAX_SCANS, read_rows
 from tracking.formats.table import open_table
+from tracking.program import Parser
 
 AIS_COLUMNS = {  # spellings in lower case, of several publishers
     "time": ("time", "timestamp", "# timestamp", "basedatetime"),
@@ -149,7 +149,7 @@ def pedestrians_to_csv(source, target, frame_rate: float = 25.0, frame_step: int
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = _Parser(prog="python -m tracking.formats.convert", description="Recordings to plain CSV.")
+    parser = Parser("python -m tracking.formats.convert", "Recordings to plain CSV.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     ais = kinds.add_parser("ais", help="position reports of ships: Time, MMSI, latitude, longitude")
     walkers = kinds.add_parser("pedestrians", help="annotated pedestrians: frame id x y")
@@ -171,13 +171,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line, without the usage."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def _read_ais(path):

@@ -1,7 +1,8 @@
 """Weights of networks as safetensors, with what is needed to use them as JSON beside; never unpickled."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
     if not isinstance(document, dict):
         raise ValueError(f"{path} does not hold weights of {kind}")
     return document, tensors
+
+
+@contextmanager
+def expecting(path: str | Path, what: str) -> Iterator[None]:
+    """Whatever is wrong with a description while a network is made of it is one ValueError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold {what} of this version: {error}") from None
 
 
 def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:

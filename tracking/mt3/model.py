@@ -130,14 +130,12 @@ def load(name: str | Path, device="cpu") -> Model:
     """
     path = weights.found(name, SHIPPED)
     document, tensors = weights.read_weights(path, "mt3")
-    try:
+    with weights.expecting(path, "weights of MT3"):
         kind, config = NETWORKS[document["network"]]
         task = Task(**document["task"] | {"sight": Sight(**_tuples(document["task"]["sight"]))})
         settings = config(**_tuples(document["config"]))
         network = weights.filled(lambda: kind(task.sight, task.scans, task.dt, settings), tensors)
         reading = Reading(**document["reading"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold weights of MT3 of this version: {error}") from None
     return Model(network.to(device), task, reading)
 
 
