@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tracking.formats.files import atomic_write
+from tracking.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +69,15 @@ class Run:
     def train(self, seconds: float = np.inf) -> dict[str, float]:
         """Go on for so many seconds, or to the end of the run; means of the parts of the loss meanwhile."""
         self.network.train()
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         start, first = time.monotonic(), self.step
         while not self.done and time.monotonic() - start < seconds:
             for name, value in self._take().items():
-                sums[name] = sums.get(name, 0.0) + value
-        self.parts = {name: value / max(self.step - first, 1) for name, value in sums.items()}
+                sums[name] = sums[name] + value if name in sums else value
+        self.parts = {name: float(value) / max(self.step - first, 1) for name, value in sums.items()}
         return self.parts
 
-    def _take(self) -> dict[str, float]:
+    def _take(self) -> dict[str, Tensor]:
         for optimizer, factor in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * self._rate()
@@ -93,7 +94,7 @@ class Run:
                 self.averaged[name].lerp_(value.detach(), 1 - share)
             else:
                 self.averaged[name].copy_(value)
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return {name: value.detach() for name, value in parts.items()}
 
     def _rate(self):
         c = self.config
@@ -159,42 +160,6 @@ class Run:
 
 def _one_line(error):
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is made orthogonal: torch's, for kernels of convolutions too.
-
-    Kernels (out, in, k, k) are taken as matrices (out, in k k). Updates have the size that AdamW's have.
-    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); size, Liu et al.,
-        "Muon is Scalable for LLM Training" (arXiv 2502.16982), section 2.2.
-    """
-
-    def __init__(self, params, lr: float, momentum: float = 0.95):
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Move every parameter that has a gradient."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                mean.lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(mean, group["momentum"]).reshape(len(p), -1)
-                size = 0.2 * max(ahead.shape) ** 0.5
-                p.add_(orthogonal(ahead).reshape(p.shape), alpha=-group["lr"] * size)
-
-
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearly U V^T of a matrix U S V^T: Newton and Schulz's iteration of degree five."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if matrix.shape[0] > matrix.shape[1] else x
 
 
 def _optimizers(network, config):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sims.scenarios import Scenario
+from sims.scenarios.radar import radar_noise
 from sims.targets import Process
 from tracking.models import ConstantVelocity, GaussianBirth, PositionSensor, RangeBearingDoppler, UniformBirth
 from tracking.mt3.windows import Windows
@@ -208,10 +209,13 @@ class WindowSimulator:
         if not callable(sensor.cov):
             R = np.asarray(sensor.noise(np.zeros((1, 4))), float).reshape(sensor.dim_z, sensor.dim_z)
             return self._tensor(np.linalg.cholesky(R))
-        R = sensor.cov(x.reshape(-1, 4).double().cpu().numpy())
-        values, vectors = np.linalg.eigh(R)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-        return self._tensor(root).reshape(*x.shape[:-1], sensor.dim_z, sensor.dim_z)
+        flat = x.reshape(-1, 4)
+        if sensor.cov is radar_noise:  # stays on the device
+            root = _cholesky(radar_noise(flat, torch))
+        else:
+            values, vectors = np.linalg.eigh(sensor.cov(flat.double().cpu().numpy()))
+            root = self._tensor(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+        return root.reshape(*x.shape[:-1], sensor.dim_z, sensor.dim_z)
 
     def _uniform(self, *shape):
         return torch.rand(shape, generator=self.generator, device=self.device)
@@ -222,6 +226,17 @@ class WindowSimulator:
     def _poisson(self, mean, *shape):
         rate = torch.full(shape, mean, device=self.device)
         return torch.poisson(rate, generator=self.generator).long()
+
+
+def _cholesky(R: Tensor) -> Tensor:
+    """Lower roots of positive definite matrices (n, 3, 3), written out: solvers of GPUs are slow at many."""
+    a = R[:, 0, 0].sqrt()
+    b, c = R[:, 1, 0] / a, R[:, 2, 0] / a
+    d = (R[:, 1, 1] - b**2).sqrt()
+    e = (R[:, 2, 1] - b * c) / d
+    f = (R[:, 2, 2] - c**2 - e**2).sqrt()
+    nothing = torch.zeros_like(a)
+    return torch.stack((a, nothing, nothing, b, d, nothing, c, e, f), -1).reshape(-1, 3, 3)
 
 
 def polar(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Training of reconstruction: losses over sequences of windows, with labels and without."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.voxels)
+
+    def to(self, device: str) -> "Sequences":
+        """With voxel grids and truth on a device."""
+        truth = None if self.truth is None else self.truth.to(device)
+        return replace(self, voxels=self.voxels.to(device), truth=truth)
 
 
 def supervised(

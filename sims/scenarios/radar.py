@@ -25,7 +25,7 @@ _BIRTH_MEAN = np.array((7.0, 0.01, 0.0, 0.0))
 _BIRTH_COV = np.diag((10.0, 30.0, VELOCITY_STD**2, VELOCITY_STD**2))
 _P_SURVIVAL = 0.95  # per scan
 REFERENCE_RANGE = 5.80128  # m
-_CORRELATION = np.array([[1.0, 0.416176, -0.446441], [0.416176, 1.0, 0.416484], [-0.446441, 0.416484, 1.0]])
+_CORRELATION = ((1.0, 0.416176, -0.446441), (0.416176, 1.0, 0.416484), (-0.446441, 0.416484, 1.0))
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,23 @@ class InField:
         return self.value * np.all((z >= FIELD_LOWER) & (z <= FIELD_UPPER), axis=1).astype(float)
 
 
-def radar_noise(x: np.ndarray) -> np.ndarray:
+def radar_noise(x, xp=np):
     """Measurement covariance (n, 3, 3) of a realistic radar at states (n, d): worse with range and angle.
 
     (r / r_0)^4 B(theta), with each variance at least that of the resolution cell; covariances have no such
     floor. Outside the field of view it is that of the nearest edge. A closed form of the 100 x 100 table that
-    the source ships, within 3e-4 of its entries.
+    the source ships, within 3e-4 of its entries. `xp` is numpy, or torch for tensors.
     """
-    r = np.clip(np.hypot(x[:, 0], x[:, 1]), FIELD_LOWER[0], FIELD_UPPER[0])
-    widening = 1 / np.cos(np.clip(np.arctan2(x[:, 1], x[:, 0]), FIELD_LOWER[1], FIELD_UPPER[1]))
-    flat = np.ones_like(r)
-    std = np.stack((0.075 * flat, 0.102190 * widening, 0.977643 * flat), axis=1)
-    floor = np.stack((RESOLUTION[0] * flat, RESOLUTION[1] * widening, RESOLUTION[2] * flat), axis=1) ** 2
-    R = (r / REFERENCE_RANGE)[:, None, None] ** 4 * _CORRELATION * (std[:, :, None] * std[:, None, :])
-    diagonal = np.arange(3)
-    R[:, diagonal, diagonal] = np.maximum(R[:, diagonal, diagonal], floor)
-    return R
+    r = xp.clip(xp.hypot(x[:, 0], x[:, 1]), FIELD_LOWER[0], FIELD_UPPER[0])
+    widening = 1 / xp.cos(xp.clip(xp.arctan2(x[:, 1], x[:, 0]), FIELD_LOWER[1], FIELD_UPPER[1]))
+    flat = xp.ones_like(r)
+    growth = (r / REFERENCE_RANGE) ** 2
+    std = [growth * a for a in (0.075 * flat, 0.102190 * widening, 0.977643 * flat)]
+    floor = (RESOLUTION[0] * flat, RESOLUTION[1] * widening, RESOLUTION[2] * flat)
+    rows = [[_CORRELATION[i][j] * std[i] * std[j] for j in range(3)] for i in range(3)]
+    for i in range(3):
+        rows[i][i] = xp.maximum(std[i], floor[i]) ** 2
+    return xp.stack([xp.stack(row, -1) for row in rows], -2)
 
 
 def radar(task: int) -> Scenario:

@@ -32,12 +32,12 @@ from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.geometry import Sight
 from tracking.mt3.losses import Weights, trajectory_loss
-from tracking.mt3.model import Task, as_arrays
+from tracking.mt3.model import Task, as_arrays, load
 from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.trainer import TrainConfig, Trainer, model_of
 from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
-from tracking.program import Parser, natural, output
+from tracking.program import Parser, natural, output, run
 
 PROGRAM = "python -m sims.train.mt3"
 TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: windows of each are apart
@@ -45,6 +45,7 @@ SHOWN_EVERY, SAVED_EVERY = 20.0, 60.0  # s
 N_VALIDATE, N_FINAL = 256, 1000
 MISSED = 0.002  # share of live objects that may have no detection in the last scans
 ALL = 100_000  # more tokens than any window has
+BATCHES = 32  # that are drawn at once
 PARTS = ("bias", "straight", "moments", "cascade")
 TRAJECTORY = {
     "S": TrajectoryConfig(),
@@ -143,6 +144,11 @@ def built(args: argparse.Namespace, task: Task) -> tuple[Callable[[], nn.Module]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
+    return run(PROGRAM, lambda: train(args))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, saving every minute and when interrupted; score and write if the run did not fail."""
     torch.set_num_threads(args.threads)
     scenario, device = args.scenario, torch.device(args.device)
     task = task_of(scenario)
@@ -156,9 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rate=args.rate or RATE[args.preset],
         muon=MUON[args.preset] if args.muon is None else args.muon,
         warm_up=WARM_UP[args.preset],
+        pool=BATCHES * args.batch,
         seed=args.seed,
     )
-    trainer = Trainer(make().to(device), task, loss, world.draw, world.generator, settings)
+    network = make().to(device)
+    before = started(network, args.start) if args.start else {}
+    trainer = Trainer(network, task, loss, world.draw, world.generator, settings)
     if args.resume and args.resume.exists():
         trainer.restore(args.resume)
     metric = Metric(scenario.gospa_c, scenario.gospa_p, scenario.metric_dims)
@@ -185,18 +194,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.resume and now - saved > SAVED_EVERY:
                 trainer.save(args.resume)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
+    finally:  # also when interrupted
         if args.resume:
             trainer.save(args.resume)
-        print(f"{PROGRAM}: interrupted at step {trainer.progress.step}", file=sys.stderr)
-        return 130
-    if args.resume:
-        trainer.save(args.resume)
-    _finish(args, trainer, spare, scenario, metric)
-    return 0
+    _finish(args, trainer, spare, scenario, metric, before)
 
 
-def _finish(args, trainer, spare, scenario, metric):
+def started(network: nn.Module, name: str) -> dict[str, Any]:
+    """Put weights of before into a network; what is known of how they were trained."""
+    model = load(name)
+    if model.network.config != network.config:
+        raise ValueError(f"{name} holds a network with {model.network.config}, not {network.config}")
+    network.load_state_dict(model.network.state_dict())
+    return model.about
+
+
+def _finish(args, trainer, spare, scenario, metric, before):
     """Choose threshold and radius on one set of windows, score on another, write the weights."""
     n = args.score
     choice = WindowSimulator(scenario, args.seed + VALIDATE + 1, args.device).draw(n)
@@ -213,11 +226,13 @@ def _finish(args, trainer, spare, scenario, metric):
         "scenario": scenario.name,
         "preset": args.preset,
         "size": args.size,
-        "steps": progress.step,
-        "windows": progress.windows,
-        "minutes": progress.seconds / 60,
-        "windows_per_s": progress.windows / max(progress.seconds, 1e-9),
-        "device": str(args.device),
+        "steps": before.get("steps", 0) + progress.step,
+        "windows": before.get("windows", 0) + progress.windows,
+        "minutes": before.get("minutes", 0.0) + progress.seconds / 60,
+        "windows_per_s": progress.windows / progress.seconds
+        if progress.step
+        else before.get("windows_per_s", 0.0),
+        "device": device_name(args.device) if progress.step else before.get("device", "nothing"),
         "seed": args.seed,
         "date": date.today().isoformat(),
         "threshold": model.reading.threshold,
@@ -233,10 +248,15 @@ def _finish(args, trainer, spare, scenario, metric):
         "calibration": calibration(found, truth),
     }
     if args.out:
-        model.save(args.out, **{k: v for k, v in result.items() if k != "calibration"})
+        model.save(args.out, args.half, **{k: v for k, v in result.items() if k != "calibration"})
         with atomic_write(Path(args.out).with_suffix(".md")) as file:
             file.write(card(result, trainer.task))
     print(json.dumps(result, indent=1))
+
+
+def device_name(device: str) -> str:
+    """What it is called."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def volume_of(task: Task) -> float:
@@ -279,7 +299,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--check", type=float, default=2.0, help="minutes between scores on held-out windows")
     add("--score", type=natural, default=N_FINAL, help="windows of the final score")
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
+    add("--start", metavar="NAME", help="weights to start from: of what ships, or a file")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
+    add("--half", action="store_true", help="write them in half precision")
     args = parser.parse_args(argv)
     args.size = args.size or ("S" if args.preset == "trajectory" else "paper")
     if args.preset == "trajectory" and args.size not in TRAJECTORY:

@@ -45,7 +45,7 @@ Weights of `perception.reconstruct`, trained by `python -m sims.train.reconstruc
 - Data: {clips} clips of random ray-cast rooms (`sims.clips.random_clip`), 24 windows of 20 ms, 64 x 64
   pixels, thresholds 0.1 to 0.3 with 15 % mismatch, half of the cameras with leak, shot noise and
   refractory time.
-- Training: {how}, {steps} steps, {minutes:.1f} CPU minutes on one core; seed {seed}, {date}.
+- Training: {how}, {steps} steps, {minutes:.1f} CPU minutes on one core{beside}; seed {seed}, {date}.
 - On {tested} further clips of other rooms, windows from the ninth on: mean square error after the best gain
   and offset {error:.3f} of the variance (sums of events {integration:.3f}, the best high-pass filter
   {highpass:.3f}), structural similarity {similarity:.3f} ({integration_similarity:.3f},
@@ -87,7 +87,7 @@ def images(network: nn.Module, data: Sequences) -> np.ndarray:
     state, found = None, []
     for k in range(data.voxels.shape[1]):
         image, state = network(data.voxels[:, k].float(), state)
-        found.append(image[:, 0].float().numpy())
+        found.append(image[:, 0].float().cpu().numpy())
     network.train(was)
     return np.stack(found, 1)
 
@@ -96,13 +96,13 @@ def scored(image: np.ndarray, data: Sequences) -> Scores:
     """Scores of all windows after the first few."""
     assert data.truth is not None
     side = image.shape[-2:]
-    truth = data.truth[:, SKIPPED:].float().numpy().reshape(-1, *side)
+    truth = data.truth[:, SKIPPED:].float().cpu().numpy().reshape(-1, *side)
     return scores(image[:, SKIPPED:].reshape(-1, *side), truth)
 
 
 def integrated(data: Sequences, windows: float = np.inf) -> np.ndarray:
     """(n, T, H, W) sums of events, forgotten after so many windows."""
-    total = data.voxels.sum(2).float().numpy()
+    total = data.voxels.float().sum(2).cpu().numpy()
     for k in range(1, total.shape[1]):
         total[:, k] += total[:, k - 1] * np.exp(-1 / windows)
     return total
@@ -117,6 +117,7 @@ def best_highpass(data: Sequences) -> float:
 def built(args: argparse.Namespace, data: Sequences) -> tuple[nn.Module, nn.Module, Any]:
     """What is trained, the image network in it, and the loss."""
     network: nn.Module = FireNet() if args.network == "firenet" else E2VID(channels=16)
+    network.to(args.device)
     if args.how == "supervised":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network, network, supervised(data, args.batch)
@@ -136,8 +137,8 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     unlabelled = args.how == "photometric"
-    data = sequences(range(args.seed, args.seed + args.clips), unlabelled, console)
-    held_out = sequences(range(args.seed + HELD_OUT, args.seed + HELD_OUT + N_HELD_OUT))
+    data = sequences(range(args.seed, args.seed + args.clips), unlabelled, console).to(args.device)
+    held_out = sequences(range(args.seed + HELD_OUT, args.seed + HELD_OUT + N_HELD_OUT)).to(args.device)
     whole, network, loss = built(args, data)
     training = Run(whole, loss, RunConfig(steps=args.steps, rate=args.rate, muon=args.muon), args.seed)
     if args.resume and args.resume.exists():
@@ -157,7 +158,7 @@ def train(args: argparse.Namespace) -> None:
             training.save(args.resume)
             saved = time.monotonic()
     training.use_average()
-    test = sequences(range(args.seed + TEST, args.seed + TEST + N_TEST))
+    test = sequences(range(args.seed + TEST, args.seed + TEST + N_TEST)).to(args.device)
     forget = best_highpass(held_out)
     rows = {
         "": scored(images(network, test), test),
@@ -166,6 +167,7 @@ def train(args: argparse.Namespace) -> None:
     }
     result: dict[str, Any] = {
         "how": args.how,
+        "beside": f" and a {torch.cuda.get_device_name()}" if args.device == "cuda" else "",
         "clips": args.clips,
         "steps": training.step,
         "minutes": (time.process_time() - used) / 60,
@@ -197,9 +199,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--muon", type=float, default=3.0, help="factor for kernels, which Muon moves; 0: AdamW moves them")
     add("--seed", type=natural, default=0)
     add("--threads", type=positive, default=1)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="with labels alone; default: cpu")
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
+    if args.device != "cpu" and args.how != "supervised":
+        parser.error("--device goes with --how supervised")
     if args.known_flow and args.how != "photometric":
         parser.error("--known-flow goes with --how photometric")
     return args

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from perception.training import Muon, Run, RunConfig, orthogonal
+from perception.training import Run, RunConfig
+from tracking.muon import Muon, orthogonal
 
 
 def network(seed=0, dropout=0.0):

@@ -9,7 +9,9 @@ from typing import Any
 from tracking.formats.files import atomic_write
 
 
-def write_weights(path: str | Path, kind: str, document: dict[str, Any], tensors: dict[str, Any]) -> None:
+def write_weights(
+    path: str | Path, kind: str, document: dict[str, Any], tensors: dict[str, Any], half: bool = False
+) -> None:
     """Write tensors and a description to one file.
 
     Args:
@@ -17,10 +19,12 @@ def write_weights(path: str | Path, kind: str, document: dict[str, Any], tensors
         kind:     of the network, which a reader asks for.
         document: of JSON's types.
         tensors:  of torch, on any device.
+        half:     in half precision: half the bytes, relative errors up to 5e-4.
     """
     from safetensors.torch import save
 
-    columns = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    kept = ((name, value.half() if half else value) for name, value in tensors.items())
+    columns = {name: value.detach().cpu().contiguous() for name, value in kept}
     with atomic_write(path, binary=True) as file:
         file.write(save(columns, metadata={kind: json.dumps(document)}))
 

@@ -55,9 +55,8 @@ class Criterion:
         there = found >= 0
         row = found.clamp(min=0)
         matched = torch.zeros_like(p).scatter_reduce(1, row, there.float(), "amax")
-        exists = F.binary_cross_entropy_with_logits(
-            answer.logit, matched, pos_weight=answer.logit.new_tensor(self.positive), reduction="none"
-        )
+        weight = 1 + (self.positive - 1) * matched
+        exists = F.binary_cross_entropy_with_logits(answer.logit, matched, weight, reduction="none")
         exists = (exists * answer.mask).sum() / answer.mask.numel()
         error = (gathered(answer.mean, row)[..., :dims] - target).abs()
         if uncertain and not encoder:

@@ -45,8 +45,8 @@ class Sight:
     def locate(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (..., 2) of measurements (..., d_z), and their covariances (..., 3) as xx, xy, yy."""
         if not self.radar:
-            R = torch.tensor([self.std[0] ** 2, 0.0, self.std[1] ** 2], device=z.device, dtype=z.dtype)
-            return z, R.expand(*z.shape[:-1], 3)
+            nothing = torch.zeros_like(z[..., 0])
+            return z, torch.stack((nothing + self.std[0] ** 2, nothing, nothing + self.std[1] ** 2), -1)
         r, theta = z[..., 0], z[..., 1]
         cos, sin = torch.cos(theta), torch.sin(theta)
         growth = 1.0 if self.reference_range is None else (r / self.reference_range).clamp(min=1.0) ** 4
@@ -58,5 +58,5 @@ class Sight:
 
     def scaled(self, z: Tensor) -> Tensor:
         """Measurements, the field of view mapped to [-1, 1]."""
-        lower, upper = (torch.tensor(a, device=z.device, dtype=z.dtype) for a in (self.lower, self.upper))
-        return (2 * z - lower - upper) / (upper - lower)
+        columns = zip(z.unbind(-1), self.lower, self.upper)
+        return torch.stack([(2 * x - low - high) / (high - low) for x, low, high in columns], -1)

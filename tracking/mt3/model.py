@@ -1,6 +1,6 @@
 """A trained network together with what it was trained for; saved as safetensors, never unpickled."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Model:
-    """A network and all that is needed to use it."""
+    """A network and all that is needed to use it; `about` says how it was trained."""
 
     network: TrajectoryNetwork | MT3Network
     task: Task
     reading: Reading = Reading()
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -97,8 +98,8 @@ class Model:
             found.append(objects._replace(existence=existence, token=tokens[real][objects.token]))
         return found
 
-    def save(self, path: str | Path, **about: Any) -> None:
-        """Write weights and description to one file; `about` is kept beside them, for a card."""
+    def save(self, path: str | Path, half: bool = False, **about: Any) -> None:
+        """Write weights, as float16 if `half`, and description to one file; `about` is kept for a card."""
         document = {
             "network": type(self.network).__name__,
             "config": asdict(self.network.config),
@@ -106,7 +107,7 @@ class Model:
             "reading": asdict(self.reading),
             "about": about,
         }
-        weights.write_weights(path, "mt3", document, self.network.state_dict())
+        weights.write_weights(path, "mt3", document, self.network.state_dict(), half)
 
     def with_reading(self, **changed) -> "Model":
         """The same with another threshold or radius."""
@@ -136,7 +137,8 @@ def load(name: str | Path, device="cpu") -> Model:
         settings = config(**_tuples(document["config"]))
         network = weights.filled(lambda: kind(task.sight, task.scans, task.dt, settings), tensors)
         reading = Reading(**document["reading"])
-    return Model(network.to(device), task, reading)
+        about = dict(document.get("about", {}))
+    return Model(network.to(device), task, reading, about)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,11 @@ class MT3Network(nn.Module):
         self.config = config = config or MT3NetworkConfig()
         width, levels = config.width, config.decoder + 1  # the last set of heads is the encoder's
         self.dims = 4 if config.velocity else 2
+        self.scale: Tensor  # m and m/s of the unit interval
+        self.span: Tensor  # of the field of view in measurement space
+        scale = [SPAN * sight.reach] * 2 + [SPEED_SPAN] * 2
+        self.register_buffer("scale", torch.tensor(scale[: self.dims]), persistent=False)
+        self.register_buffer("span", torch.tensor(sight.upper) - torch.tensor(sight.lower), persistent=False)
         self.embed = nn.Linear(sight.dim_z, width, bias=False)
         self.time = nn.Parameter(torch.rand(scans, width))
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder))
@@ -95,12 +100,6 @@ class MT3Network(nn.Module):
         for name, p in self.delta.named_parameters():
             if name.endswith(("4.weight", "4.bias")):  # their last layers
                 nn.init.zeros_(p)
-
-    @property
-    def scale(self) -> Tensor:
-        """m and m/s of the unit interval, (dims,)."""
-        span = [SPAN * self.sight.reach] * 2 + [SPEED_SPAN] * 2
-        return self.time.new_tensor(span[: self.dims])
 
     def forward(self, windows: Windows) -> tuple[list[Answer], Memory]:
         """Answers of every decoder layer, the best last, and what the encoder says."""
@@ -124,8 +123,7 @@ class MT3Network(nn.Module):
         return answers, memory
 
     def _encode(self, windows: Windows) -> Memory:
-        span = torch.tensor(self.sight.upper) - torch.tensor(self.sight.lower)
-        x = self.embed(windows.z.float() / span.to(windows.z.device))
+        x = self.embed(windows.z.float() / self.span)
         time, padding = self.time[windows.age], windows.real[:, None, None]
         for layer in self.encoder:
             x = layer(x, time, padding)

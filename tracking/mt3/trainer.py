@@ -15,6 +15,7 @@ from torch import nn
 from tracking.formats.files import atomic_write
 from tracking.mt3.model import Model, Task
 from tracking.mt3.windows import Windows
+from tracking.muon import Muon
 
 LAYERS = ("layers", "refine", "encoder", "decoder")  # attributes of the networks that hold layers
 
@@ -99,7 +100,8 @@ class Trainer:
         """Of the run that is done, 0 to 1."""
         if self.config.steps:
             return min(self.progress.step / self.config.steps, 1.0)
-        return min(self.progress.seconds / (60 * self.config.minutes), 1.0)
+        minutes = self.config.minutes
+        return min(self.progress.seconds / (60 * minutes), 1.0) if minutes else 1.0
 
     @property
     def done(self) -> bool:
@@ -148,9 +150,11 @@ class Trainer:
         pool = self.draw(max(self.config.pool // batch, 1) * batch)
         pool = pool.shortened(self.task.scans, self.config.short, self.generator)
         pool = pool.take(pool.real.sum(1).argsort())
+        longest = pool.real.sum(1)[batch - 1 :: batch].tolist()  # the one wait for the device in a pool
         order = torch.Generator().manual_seed(self.config.seed + self.pool[1])
         for k in torch.randperm(len(pool) // batch, generator=order).tolist()[self.pool[2] :]:
-            yield pool.take(slice(k * batch, (k + 1) * batch)).trimmed(8)
+            tokens = -(-longest[k] // 8) * 8
+            yield pool.take(slice(k * batch, (k + 1) * batch)).tokens(slice(0, tokens))
 
     def _rate(self) -> float:
         config = self.config
@@ -167,11 +171,8 @@ class Trainer:
     def _average(self):
         step = self.progress.step
         factor = min(self.config.average, (1 + step) / (10 + step))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - factor)
-            else:
-                self.average[name].copy_(value)
+        now = self.network.state_dict()
+        torch._foreach_lerp_([self.average[name] for name in now], list(now.values()), 1 - factor)
 
     def averaged(self, network: Any) -> Any:
         """Put the averaged weights into a network of the same kind."""
@@ -218,11 +219,8 @@ class Trainer:
 
 
 def _optimizers(network: nn.Module, config: TrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
-    """AdamW, and Muon for the matrices of layers if asked for, with the factors of their learning rates.
-
-    Muon (Jordan et al., 2024) makes every step of a matrix orthogonal; scaled to the size of AdamW's steps as
-    in Liu et al., "Muon is Scalable for LLM Training" (2025), section 2.2.
-    """
+    """AdamW, and Muon for the matrices of layers if asked for, with the factors of their learning rates."""
+    fused = next(network.parameters()).is_cuda
     hidden: list[nn.Parameter] = []
     other: list[nn.Parameter] = []
     for name, p in network.named_parameters():
@@ -233,11 +231,10 @@ def _optimizers(network: nn.Module, config: TrainConfig) -> list[tuple[torch.opt
         {"params": [p for p in other if p.ndim <= 1], "weight_decay": 0.0},
     ]
     found: list[tuple[torch.optim.Optimizer, float]] = [
-        (torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98)), 1.0)
+        (torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), fused=fused), 1.0)
     ]
     if hidden:
-        muon = torch.optim.Muon(hidden, weight_decay=config.decay, adjust_lr_fn="match_rms_adamw")
-        found.append((muon, config.muon))
+        found.append((Muon(hidden, config.rate, decay=config.decay), config.muon))
     return found
 
 

@@ -161,13 +161,14 @@ class Correction(nn.Module):
         nn.init.zeros_(out.weight)
         nn.init.zeros_(out.bias)
         self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), out)
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor([2.0, 2.0, SPEED, SPEED]), persistent=False)
 
     def forward(self, h: Tensor, last: Answer) -> Answer:
         """The answer of before, corrected by what tokens (b, n, width) say now."""
         out = self.net(self.norm(h)).float()
-        scale = out.new_tensor([2.0, 2.0, SPEED, SPEED])
         return last._replace(
             logit=torch.where(last.mask, last.logit + out[..., 0], OFF),
-            mean=last.mean + scale * out[..., 1:5],
+            mean=last.mean + self.scale * out[..., 1:5],
             log_std=last.log_std + out[..., 5:],
         )
