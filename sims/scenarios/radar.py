@@ -52,7 +52,7 @@ def radar_noise(x, xp=np):
     growth = (r / REFERENCE_RANGE) ** 2
     std = [growth * a for a in (0.075 * flat, 0.102190 * widening, 0.977643 * flat)]
     floor = (RESOLUTION[0] * flat, RESOLUTION[1] * widening, RESOLUTION[2] * flat)
-    rows = [[_CORRELATION[i][j] * std[i] * std[j] for j in range(3)] for i in range(3)]
+    rows = [[_CORRELATION[i][j] * (std[i] * std[j]) for j in range(3)] for i in range(3)]
     for i in range(3):
         rows[i][i] = xp.maximum(std[i], floor[i]) ** 2
     return xp.stack([xp.stack(row, -1) for row in rows], -2)

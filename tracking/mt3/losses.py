@@ -92,7 +92,7 @@ def _on_the_way(stage, windows, layout, weights):
     row, live = _object(order, windows)
     real, found = gathered(windows.real, order), gathered(windows.origin, order) >= 0
     x, state = gathered(layout.x, order), gathered(windows.state, order)
-    noise = ((gathered(layout.R, order)[..., (0, 2)]).sum(-1, keepdim=True) / 2).sqrt()
+    noise = (gathered(layout.R, order)[..., ::2].sum(-1, keepdim=True) / 2).sqrt()  # of xx and yy
     residual = F.smooth_l1_loss(out[..., 2:4], (state[..., :2] - x) / noise, reduction="none").mean(-1)
     velocity = F.smooth_l1_loss(out[..., 4:6], state[..., 2:4] / SPEED, reduction="none").mean(-1)
     offset = x + 2 * out[..., 6:8] - gathered(windows.target, row)[..., :2]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tracking.mt3.answers import OFF, Answer, gathered
 from tracking.mt3.attention import Layer, Layout, TrajectoryConfig
@@ -79,10 +80,13 @@ class TrajectoryNetwork(nn.Module):
             torch.cos(angle).flatten(-2),
         ]
         if self.sight.radar:
-            std = torch.log(layout.R[..., (0, 2)].clamp(min=1e-6)) / 2
+            std = torch.log(layout.R[..., ::2].clamp(min=1e-6)) / 2
             bearing = windows.z[..., 1:2]
             parts += [self.sight.scaled(windows.z), std, torch.sin(bearing), torch.cos(bearing)]
-        return self.embed(torch.cat(parts, -1)) + self.time[windows.age]
+        scan = F.one_hot(windows.age, self.scans).float()
+        with torch.autocast(scan.device.type, enabled=False):  # a GPU adds gradients of one row in turn
+            time = scan @ self.time
+        return self.embed(torch.cat(parts, -1)) + time
 
     def forward(self, windows: Windows) -> tuple[list[Answer], list[Stage]]:
         """Answers, the best last, and what the tokens said on the way."""
