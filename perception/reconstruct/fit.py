@@ -1,5 +1,6 @@
 """Training of reconstruction: losses over sequences of windows, with labels and without."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from perception.events import EventStream
 from perception.events.represent_torch import EventBatch
 from perception.reconstruct.losses import (
+    constancy_loss,
     contrast_loss,
     photometric_loss,
     supervised_loss,
@@ -17,6 +19,8 @@ from perception.reconstruct.losses import (
     warp,
 )
 
+FLOWS = ("constancy", "contrast", "known")
+FADING = math.exp(-1 / 4)  # of sums of events, a window
 Loss = Callable[[nn.Module, np.random.Generator], dict[str, Tensor]]
 
 
@@ -88,26 +92,28 @@ def photometric(
     batch: int = 2,
     length: int = 12,
     first: int = 2,
-    known_flow: bool = False,
+    flow: str = "constancy",
     variation: float = 0.1,
     constancy: float = 0.05,
 ) -> Loss:
-    """Training without labels: flow that makes warped events sharp, images that explain the events to come.
+    """Training without labels: flow from events, images that explain with it the events to come.
 
-    The network is a ModuleDict of "image" and "flow"; flow is learned by contrast alone, and what explains
-    events with it does not move it.
+    The network is a ModuleDict of "image" and "flow"; what explains events with flow does not move it.
 
     Args:
         data:      with events; their truth is not read.
         batch, length: sequences of a step, and windows of each.
         first:     window from which images must explain events.
-        known_flow: use the sequences' flow instead of learning it, to tell the two apart in a study.
+        flow:      how it is learned: "constancy" of fading sums of events along it; "contrast" of warped
+                   events, as the source has it; or "known": not at all, for a study.
         variation, constancy: weights of total variation, and of change along flow.
     Source: Paredes-Valles, de Croon (CVPR 2021), section 3.
     """
     events, span, voxels = data.events, data.span, data.voxels
-    if events is None or span is None or (known_flow and data.flow is None):
-        raise ValueError("training without labels needs events and their spans, and with known_flow the flow")
+    if flow not in FLOWS:
+        raise ValueError(f"flow must be one of {', '.join(FLOWS)}, got {flow!r}")
+    if events is None or span is None or (flow == "known" and data.flow is None):
+        raise ValueError("training without labels needs events and their spans, and known flow the flow")
     length = min(length, voxels.shape[1])
     if length <= max(first, 1):
         raise ValueError(f"more than {max(first, 1)} windows are needed, got {tuple(voxels.shape)}")
@@ -116,21 +122,25 @@ def photometric(
         which = rng.integers(0, len(data), batch)
         start = int(rng.integers(0, voxels.shape[1] - length + 1))
         sums: dict[str, Tensor] = {}
-        state, before = None, None
+        state, before, total = None, None, torch.zeros(())
         for k in range(start, start + length):
             v = voxels[which, k].float()
+            earlier, total = total, FADING * total + v.sum(1, keepdim=True)
             window = EventBatch.of([events[i][k] for i in which], span=tuple(span[k].tolist()))
             parts: dict[str, Tensor] = {}
-            if known_flow:
-                flow = data.flow[which, k].float()  # type: ignore[index]
+            if flow == "known":
+                moved = data.flow[which, k].float()  # type: ignore[index]
             else:
-                flow = network["flow"](v)  # type: ignore[index]
-                parts["contrast"] = contrast_loss(window, flow)
-                flow = flow.detach()
+                moved = network["flow"](v)  # type: ignore[index]
+                if flow == "contrast":
+                    parts["contrast"] = contrast_loss(window, moved)
+                elif k - start >= first:
+                    parts["flow"] = constancy_loss(earlier, total, moved)
+                moved = moved.detach()
             image, state = network["image"](v, state)  # type: ignore[index]
             if before is not None and k - start >= first:
-                parts["photometric"] = photometric_loss(before, window, flow)
-                parts["constancy"] = constancy * (image - warp(before, flow)).abs().mean()
+                parts["photometric"] = photometric_loss(before, window, moved)
+                parts["constancy"] = constancy * (image - warp(before, moved)).abs().mean()
                 parts["variation"] = variation * total_variation(image)
             before = image
             for name, value in parts.items():

@@ -40,6 +40,42 @@ def contrast_loss(events: EventBatch, flow: Tensor, smooth: float = 1.0) -> Tens
     return total
 
 
+def constancy_loss(before: Tensor, after: Tensor, flow: Tensor, smooth: float = 0.05) -> Tensor:
+    """How much fading sums of events change along flow: they look enough like an image to tell how it moves.
+
+    Sums are compared at two scales after their local mean and contrast were taken away, with a robust penalty
+    (Sun, Roth, Black, IJCV 2014), so that neither what fades nor what is new at an edge counts for much.
+
+    Args:
+        before: (b, 1, H, W) at the beginning of a window.
+        after:  at its end.
+        flow:   (b, 2, H, W) of the window.
+        smooth: weight of the smoothness of flow.
+    """
+    total = smooth * roughness(flow)
+    for scale in (0.7, 2.0):
+        one, other = (_contrast(blurred(image, scale)) for image in (before, after))
+        total = total + ((warp(one, flow) - other).square() + 0.01).pow(0.45).mean()
+    return total
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Images (b, 1, H, W) after a Gaussian filter of so many pixels."""
+    reach = int(3 * sigma)
+    at = torch.arange(-reach, reach + 1).to(image)
+    line = torch.exp(-at.square() / (2 * sigma**2))
+    line = line / line.sum()
+    image = F.pad(image, (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(image, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
+
+
+def _contrast(image: Tensor, sigma: float = 4.0, floor: float = 0.3) -> Tensor:
+    """Difference from the local mean, in units of the local standard deviation."""
+    mean = blurred(image, sigma)
+    spread = (blurred(image.square(), sigma) - mean.square()).clamp(min=0)
+    return (image - mean) / (spread + floor).sqrt()
+
+
 def roughness(flow: Tensor) -> Tensor:
     """Mean Charbonnier norm of differences of neighbouring flow."""
     across, down = flow.diff(dim=-1), flow.diff(dim=-2)

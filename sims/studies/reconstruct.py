@@ -34,7 +34,13 @@ from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.reconstruct"
 N_HELD_OUT = 8
-VARIANTS = ("untrained", "without labels, known flow", "without labels, learned flow", "with labels")
+VARIANTS = {
+    "untrained": None,
+    "without labels, flow known": "known",
+    "without labels, flow from sums of events": "constancy",
+    "without labels, flow from contrast": "contrast",
+    "with labels": None,
+}
 
 
 def trained(variant: str, data: Sequences, steps: int, seed: int, console: Console) -> tuple[nn.Module, list]:
@@ -46,9 +52,8 @@ def trained(variant: str, data: Sequences, steps: int, seed: int, console: Conso
     if variant == "with labels":
         whole, loss = network, supervised(data, batch=2, length=12)
     else:
-        flow = FireFlowNet()
-        whole = nn.ModuleDict({"image": network, "flow": flow})  # type: ignore[assignment]
-        loss = photometric(data, batch=2, length=12, known_flow=variant.endswith("known flow"))
+        whole = nn.ModuleDict({"image": network, "flow": FireFlowNet()})  # type: ignore[assignment]
+        loss = photometric(data, batch=2, length=12, flow=str(VARIANTS[variant]))
     training = Run(whole, loss, RunConfig(steps=steps, rate=3e-3, muon=3.0), seed)
     history = []
     while not training.done:

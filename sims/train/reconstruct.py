@@ -1,9 +1,9 @@
 """Train a network that turns events into images: `python -m sims.train.reconstruct --help`.
 
 The data are clips of random ray-cast rooms, made before training starts; the truth is their log intensity.
-With --how photometric it is not used: flow is learned from the sharpness of warped events, images from what
-they explain of the events to come. Progress goes to standard error, the result to standard output. A run is
-saved every minute; the same command goes on where it was. Exit status as of `sims.compare`.
+With --how photometric it is not used: flow is learned from how sums of events move, images from what they
+explain with it of the events to come. Progress goes to standard error, the result to standard output. A run
+is saved every minute; the same command goes on where it was. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rich.progress import Progress
 from torch import nn
 
 from perception.events.represent import voxel_grid
-from perception.reconstruct.fit import Sequences, photometric, supervised
+from perception.reconstruct.fit import FLOWS, Sequences, photometric, supervised
 from perception.reconstruct.model import Reconstructor
 from perception.reconstruct.networks import E2VID, FireFlowNet, FireNet
 from perception.reconstruct.scores import Scores, scores
@@ -122,7 +122,7 @@ def built(args: argparse.Namespace, data: Sequences) -> tuple[nn.Module, nn.Modu
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network, network, supervised(data, args.batch)
     both = nn.ModuleDict({"image": network, "flow": FireFlowNet()})
-    return both, network, photometric(data, args.batch, known_flow=args.known_flow)
+    return both, network, photometric(data, args.batch, flow=args.flow)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -191,7 +191,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--network", choices=("firenet", "e2vid"), default="firenet")
     add("--how", choices=("supervised", "photometric"), default="supervised", help="default: supervised")
-    add("--known-flow", action="store_true", help="with photometric: the simulator's flow instead of learned")
+    add("--flow", choices=FLOWS, help="with photometric: how flow is learned; default: constancy")
     add("--clips", type=positive, default=N_CLIPS, metavar="N", help=f"for training; default: {N_CLIPS}")
     add("--steps", type=positive, default=3000, metavar="N")
     add("--batch", type=positive, default=4)
@@ -205,8 +205,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.device != "cpu" and args.how != "supervised":
         parser.error("--device goes with --how supervised")
-    if args.known_flow and args.how != "photometric":
-        parser.error("--known-flow goes with --how photometric")
+    if args.flow and args.how != "photometric":
+        parser.error("--flow goes with --how photometric")
+    args.flow = args.flow or "constancy"
     return args
 
 

@@ -1,5 +1,7 @@
 """Reconstruction: what needs no training is exact, losses say what they should, networks keep their state."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ import torch
 from perception.events import EventStream
 from perception.events.represent_torch import EventBatch
 from perception.reconstruct.classical import Integrator, wiener
-from perception.reconstruct.fit import Sequences, photometric, supervised
+from perception.reconstruct.fit import FADING, Sequences, photometric, supervised
 from perception.reconstruct.losses import (
+    constancy_loss,
     contrast_loss,
     measured_increment,
     photometric_loss,
@@ -142,6 +145,20 @@ def test_flow_learns_the_motion_from_contrast_alone():
         loss.backward()
         optimizer.step()
     assert flow.detach().flatten().tolist() == pytest.approx([2.0, 0.5], abs=0.6)
+
+
+def test_sums_of_events_are_most_constant_along_the_flow_that_there_was():
+    film = moved(pattern(), [(k * 1.5, k * -0.5) for k in range(8)])
+    sums = [np.zeros_like(film[0])]
+    for before, after in pairwise(film):  # as events add up
+        sums.append(FADING * sums[-1] + 5 * (after - before))
+    pair = [torch.tensor(s, dtype=torch.float32)[None, None] for s in sums[-2:]]
+    losses = {
+        (u, v): float(constancy_loss(*pair, as_flow((u, v)), smooth=0.0))
+        for u in (-1.5, 0.0, 1.0, 1.5, 2.0, 3.0)
+        for v in (-1.5, -0.5, 0.0, 0.5)
+    }
+    assert min(losses, key=losses.get) == (1.5, -0.5)
 
 
 def test_warping_moves_an_image_along_flow():
@@ -314,9 +331,7 @@ def test_images_before_a_window_must_explain_its_events():
         known = as_flow(flow).expand(1, 4, 2, 48, 48)
         data = Sequences(torch.zeros(1, 4, 5, 48, 48), None, known, [streams], np.array([SPAN] * 4))
         network = {"image": Fixed(images)}
-        parts = photometric(data, batch=1, length=4, first=1, known_flow=True)(
-            network, np.random.default_rng(0)
-        )
+        parts = photometric(data, batch=1, length=4, first=1, flow="known")(network, np.random.default_rng(0))
         return {name: float(value) for name, value in parts.items()}
 
     true = [torch.tensor(f, dtype=torch.float32) for f in [*film[1:], film[0]]]  # said at windows' ends

@@ -34,7 +34,7 @@ def few_clips(monkeypatch):
         monkeypatch.setattr(reconstruct, name, 2)
 
 
-@pytest.mark.parametrize("extra", [[], ["--how", "photometric"], ["--how", "photometric", "--known-flow"]])
+@pytest.mark.parametrize("extra", [[], ["--how", "photometric"], ["--how", "photometric", "--flow", "known"]])
 def test_reconstruction_is_trained_saved_and_goes_on(tmp_path, capsys, few_clips, extra):
     out = tmp_path / "net.safetensors"
     argv = ["--clips", "2", "--batch", "1", "--steps", "2", "--resume", str(tmp_path / "run.pt"), *extra]
@@ -79,7 +79,7 @@ def test_the_study_of_recognition_prints_its_table(folder, tmp_path, capsys):
 
 def test_bad_command_lines_are_one_line(tmp_path, capsys):
     for program, argv in (
-        (reconstruct, ["--known-flow"]),
+        (reconstruct, ["--flow", "known"]),
         (recognize_study, ["--data", "x", "--folds", "1"]),
         (reconstruct_study, ["--tests", "1"]),
     ):
