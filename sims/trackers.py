@@ -24,8 +24,13 @@ from tracking.filters.tracker import Tracker
 from tracking.gaussian import EKF, UKF
 
 
-def filter_of(kind: type[Tracker], scenario: Scenario, **settings) -> Tracker:
-    """A filter that knows the models of a scenario; `settings` are fields of its configuration."""
+def filter_of(
+    kind: type[Tracker], scenario: Scenario, *, linearisation: str | None = None, **settings
+) -> Tracker:
+    """A filter that knows the models of a scenario; `settings` are fields of its configuration.
+
+    `linearisation` is "ekf" or "ukf"; None: the scenario's.
+    """
     shared = {
         "gate": scenario.gate,
         "gospa_c": scenario.gospa_c,
@@ -41,7 +46,7 @@ def filter_of(kind: type[Tracker], scenario: Scenario, **settings) -> Tracker:
         scenario.survival,
         config,
         initial=scenario.initial,
-        linearisation=UKF() if scenario.linearisation == "ukf" else EKF(),
+        linearisation=UKF() if (linearisation or scenario.linearisation) == "ukf" else EKF(),
     )
 
 
@@ -56,25 +61,30 @@ FILTERS: dict[str, type[Tracker]] = {
 }
 
 
-def mt3_for(scenario: Scenario, **settings):
-    """MT3 with the weights that were trained for a scenario; `settings` are fields of its configuration."""
+def mt3_for(scenario: Scenario, *, size: str = "", **settings):
+    """MT3 with the weights that were trained for a scenario; `settings` are fields of its configuration.
+
+    `size` is what the names of weights of other sizes end in.
+    """
     try:
         import torch
 
         from tracking.mt3 import MT3, MT3Config, shipped
     except ImportError:
         raise ValueError("mt3 needs the extra `learn`: pip install -c constraints.txt '.[learn]'") from None
-    if scenario.name not in shipped():
-        raise ValueError(f"mt3 has no weights for {scenario.name}, choose of: {', '.join(shipped())}")
+    name = scenario.name + size
+    if name not in shipped():
+        raise ValueError(f"mt3 has no weights {name}, choose of: {', '.join(shipped())}")
     torch.set_num_threads(1)  # as all trackers here
-    return MT3(scenario.name, MT3Config(**settings))
+    return MT3(name, MT3Config(**settings))
 
 
 # name -> a function of a scenario and settings that gives a tracker, ready for its first scan
 TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for name, kind in FILTERS.items()}
-TRACKERS["mt3"] = mt3_for
+TRACKERS |= {f"pmbm-{way}": partial(filter_of, PMBM, linearisation=way) for way in ("ekf", "ukf")}
+TRACKERS |= {"mt3": mt3_for, "mt3-m": partial(mt3_for, size="-m")}
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")
-MIXTURES = ("pmbm", "glmb", "lmb", "pmb")  # have a choice of estimators
+MIXTURES = ("pmbm", "pmbm-ekf", "pmbm-ukf", "glmb", "lmb", "pmb")  # have a choice of estimators
 
 # A report of existence r and expected distance d lowers GOSPA when r (c - d) > c / 2; here d > c / 4.
 _BIRTHS_ANYWHERE: dict[str, dict[str, Any]] = {
@@ -148,8 +158,10 @@ CHOSEN: dict[str, dict[str, float]] = {
 
 def settings_of(scenario: Scenario, name: str) -> dict[str, Any]:
     """Settings of a tracker for a scenario, over the tracker's own defaults."""
-    settings = dict(SETTINGS.get(scenario.name, {}).get(name, {}))
-    threshold = CHOSEN.get(scenario.name, {}).get(name)
+    plain = name.removesuffix("-ekf").removesuffix("-ukf")
+    settings = dict(SETTINGS.get(scenario.name, {}).get(plain, {}))
+    chosen = CHOSEN.get(scenario.name, {})
+    threshold = chosen.get(name, chosen.get(plain))
     return settings if threshold is None else with_threshold(name, settings, threshold)
 
 
