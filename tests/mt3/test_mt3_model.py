@@ -164,6 +164,22 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     assert load(out).task.name == "mt3-task1"
     assert main(argv) == 0  # nothing is left to do
     assert json.loads(capsys.readouterr().out)["steps"] == 2
+    again = tmp_path / "again.safetensors"
+    more = ["--scenario", "mt3-task1", "--start", str(out), "--steps", "1", "--batch", "2", "--score", "8"]
+    assert main([*more, "--out", str(again), "--half"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["steps"], result["windows"]) == (3, 6)
+    assert again.stat().st_size < 0.6 * out.stat().st_size
+    assert main([*more, "--size", "M"]) == 2
+    assert "holds a network with" in capsys.readouterr().err
+
+
+def test_half_precision_changes_little(model, windows, tmp_path):
+    model.save(tmp_path / "w.safetensors", half=True)
+    other = load(tmp_path / "w.safetensors")
+    for name, value in other.network.state_dict().items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, model.network.state_dict()[name], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -34,6 +34,10 @@ class Criterion:
     def __call__(self, network: MT3Network, windows: Windows) -> dict[str, Tensor]:
         """Parts of the loss, weighted."""
         answers, memory = network(windows)
+        there = windows.alive.float().topk(min(network.config.queries, windows.alive.shape[1]), 1).indices
+        windows = windows.changed(  # slots without an object would cost the greedy matching a turn each
+            target=gathered(windows.target, there), alive=windows.alive.gather(1, there)
+        )
         parts = {"contrastive": self.contrastive * contrast(network, memory, windows, self.temperature)}
         state = exists = torch.zeros((), device=windows.z.device)
         match = hungarian if self.exact else greedy
