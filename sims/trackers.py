@@ -74,7 +74,7 @@ def mt3_for(scenario: Scenario, *, size: str = "", **settings):
         raise ValueError("mt3 needs the extra `learn`: pip install -c constraints.txt '.[learn]'") from None
     name = scenario.name + size
     if name not in shipped():
-        raise ValueError(f"mt3 has no weights {name}, choose of: {', '.join(shipped())}")
+        raise ValueError(f"mt3{size} has no weights for {scenario.name}, choose of: {', '.join(shipped())}")
     torch.set_num_threads(1)  # as all trackers here
     return MT3(name, MT3Config(**settings))
 

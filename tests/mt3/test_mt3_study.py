@@ -82,7 +82,7 @@ def test_the_study_prints_its_tables_and_writes_them(weights, tmp_path, capsys):
 
 def test_a_scenario_without_weights_is_one_line(weights, capsys):
     assert main(["--scenario", "radar-1", "--runs", "1"]) == 2
-    assert "mt3 has no weights radar-1, choose of: mt3-task2" in capsys.readouterr().err
+    assert "mt3 has no weights for radar-1, choose of: mt3-task2" in capsys.readouterr().err
 
 
 def test_compare_knows_mt3(weights, capsys):
