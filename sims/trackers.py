@@ -130,12 +130,21 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 # scenario -> tracker -> existence threshold, by `--choose-threshold`: of least mean GOSPA on 100 scenes of
-# seed 1,000,003 (mt3-task2: 200). Where GLMB is left out an estimator without a threshold does better.
+# seed 1,000,003 (mt3-task2 and PMBM on radar: 200). Where GLMB is left out an estimator without a threshold does better.
 CHOSEN: dict[str, dict[str, float]] = {
     "mt3-task2": {"pmbm": 0.65, "lmb": 0.45, "pmb": 0.5, "phd": 0.45, "cphd": 0.5, "gnn": 0.25},
-    "radar-1": {"pmbm": 0.45, "lmb": 0.4, "pmb": 0.45, "phd": 0.45, "cphd": 0.2, "gnn": 0.45},
+    "radar-1": {
+        "pmbm": 0.5,
+        "pmbm-ekf": 0.55,
+        "lmb": 0.4,
+        "pmb": 0.45,
+        "phd": 0.45,
+        "cphd": 0.2,
+        "gnn": 0.45,
+    },
     "radar-2": {
-        "pmbm": 0.35,
+        "pmbm": 0.45,
+        "pmbm-ukf": 0.4,
         "glmb": 0.3,
         "lmb": 0.35,
         "pmb": 0.5,
@@ -143,9 +152,9 @@ CHOSEN: dict[str, dict[str, float]] = {
         "cphd": 0.35,
         "gnn": 0.25,
     },
-    "radar-3": {"pmbm": 0.45, "lmb": 0.4, "pmb": 0.4, "phd": 0.4, "cphd": 0.35, "gnn": 0.3},
+    "radar-3": {"pmbm": 0.5, "lmb": 0.4, "pmb": 0.4, "phd": 0.4, "cphd": 0.35, "gnn": 0.3},
     "radar-4": {
-        "pmbm": 0.15,
+        "pmbm": 0.2,
         "glmb": 0.15,
         "lmb": 0.25,
         "pmb": 0.35,
