@@ -130,7 +130,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 # scenario -> tracker -> existence threshold, by `--choose-threshold`: of least mean GOSPA on 100 scenes of
-# seed 1,000,003 (mt3-task2 and PMBM on radar: 200). Where GLMB is left out an estimator without a threshold does better.
+# seed 1,000,003 (mt3-task2 and PMBM on radar: 200). Where GLMB is left out an estimator without a threshold
+# does better.
 CHOSEN: dict[str, dict[str, float]] = {
     "mt3-task2": {"pmbm": 0.65, "lmb": 0.45, "pmb": 0.5, "phd": 0.45, "cphd": 0.5, "gnn": 0.25},
     "radar-1": {

@@ -238,6 +238,7 @@ def _finish(args, trainer, spare, scenario, metric, before):
         "threshold": model.reading.threshold,
         "radius": model.reading.radius,
         "gain": model.reading.gain,
+        "gain_high": model.reading.gain_high,
         "offset": model.reading.offset,
         "tested_on": n,
         **dict(zip(("gospa", "localisation", "missed", "false"), e.mean(0).tolist())),

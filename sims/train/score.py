@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from tracking.metrics import gospa
 from tracking.mt3.model import EPS, Model, as_arrays
@@ -115,21 +115,20 @@ def hits(found: list[Objects], truth: list[np.ndarray]) -> tuple[np.ndarray, np.
 
 
 def calibrated(model: Model, windows: Windows) -> Model:
-    """The model with the gain and offset of log odds that make its existence probabilities likeliest.
-
-    Source: Platt, "Probabilistic outputs for support vector machines" (1999); here by Newton's method.
-    """
-    plain = model.with_reading(gain=1.0, offset=0.0)
+    """The model with the calibration that makes its existence probabilities likeliest, by Newton's method."""
+    plain = model.with_reading(gain=1.0, gain_high=1.0, offset=0.0)
     p, hit = hits(found_in(plain, windows), as_arrays(windows))
-    x = np.stack((logit(np.clip(p, EPS, 1 - EPS)), np.ones_like(p)), 1)
-    w = np.array((1.0, 0.0))
+    p = np.clip(p, EPS, 1 - EPS)
+    x = np.stack((np.log(p), -np.log1p(-p), np.ones_like(p)), 1)
+    w = np.array((1.0, 1.0, 0.0))
     for _ in range(20):
         q = expit(x @ w)
         slope = x.T @ (q - hit)
-        w = w - np.linalg.solve((x * (q * (1 - q))[:, None]).T @ x + 1e-6 * np.eye(2), slope)
-    reading = replace(plain.reading, gain=float(w[0]), offset=float(w[1]))
+        w = w - np.linalg.solve((x * (q * (1 - q))[:, None]).T @ x + 1e-6 * np.eye(3), slope)
+    gain, high, offset = map(float, np.maximum(w, (0.0, 0.0, -np.inf)))  # likelier stays likelier
+    reading = replace(plain.reading, gain=gain, gain_high=high, offset=offset)
     threshold = float(reading.existence(np.array(plain.reading.threshold)))  # the same objects are reported
-    return model.with_reading(gain=reading.gain, offset=reading.offset, threshold=threshold)
+    return replace(model, reading=replace(reading, threshold=threshold))
 
 
 def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:

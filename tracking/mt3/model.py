@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
@@ -49,20 +49,24 @@ class Reading:
 
     threshold: existence probability from which an object is reported.
     radius:    m, within which answers are of one object.
-    gain, offset: the log odds of existence are gain times the network's, plus offset: chosen on windows that
-               it was not trained on, so that what is said comes true.
+    gain, gain_high, offset: of the calibration, by which what is said comes true: of a probability p the log
+               odds become gain log p - gain_high log(1 - p) + offset. None: as gain.
+    Source: of the calibration, Kull, Silva Filho, Flach, "Beta calibration" (AISTATS 2017).
     """
 
     threshold: float = 0.5
     radius: float = 1.0
     gain: float = 1.0
     offset: float = 0.0
+    gain_high: float | None = None
 
     def existence(self, p: np.ndarray) -> np.ndarray:
         """Probabilities of existence, of what the network says."""
-        if (self.gain, self.offset) == (1.0, 0.0):
+        high = self.gain if self.gain_high is None else self.gain_high
+        if (self.gain, high, self.offset) == (1.0, 1.0, 0.0):
             return p
-        return expit(self.gain * logit(np.clip(p, EPS, 1 - EPS)) + self.offset)
+        p = np.clip(p, EPS, 1 - EPS)
+        return expit(self.gain * np.log(p) - high * np.log1p(-p) + self.offset)
 
 
 @dataclass(frozen=True)
