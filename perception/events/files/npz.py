@@ -6,6 +6,7 @@ side by side, block by block, and never unpickled. numpy.savez writes them.
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ ODD = (
     struct.error,
     TypeError,
     SyntaxError,
+    tokenize.TokenError,  # of a header that is no expression
 )
 
 

@@ -1,0 +1,228 @@
+"""The image network that FUSE builds on, taken apart: tokens after some of its blocks, and the head.
+
+It is Depth Anything (Yang et al., CVPR 2024; V2, NeurIPS 2024) as `transformers` has it: a vision transformer
+(DINOv2) and a dense prediction head. Pretrained weights come by name or from a folder; `tiny` makes one that
+learns on a CPU. Both are the same class, so whatever works with one works with the other.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for channels of 0 to 1
+TINY = {"hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "patch_size": 8}
+
+
+class Backbone(nn.Module):
+    """A Depth Anything network.
+
+    Args:
+        net: `transformers.DepthAnythingForDepthEstimation`.
+    """
+
+    def __init__(self, net: Any):
+        super().__init__()
+        settings = net.backbone.config
+        # Taps are wanted as the blocks leave them: fusion comes before the last norm.
+        settings.apply_layernorm, settings.reshape_hidden_states = False, False
+        self.net = net
+        self.patch: int = settings.patch_size
+        self.width: int = settings.hidden_size
+        self.heads: int = settings.num_attention_heads
+        self.taps: int = len(settings.out_features)
+
+    @classmethod
+    def tiny(cls, side: int = 64, **changes: Any) -> "Backbone":
+        """One of a million parameters with random weights.
+
+        Args:
+            side:    of the images that it is to be trained on, pixels; others are taken too.
+            changes: of `TINY`, names as in `transformers.Dinov2Config`.
+        """
+        size = TINY | changes
+        layers, width = size["num_hidden_layers"], size["hidden_size"]
+        made = cls.configured(
+            {
+                "backbone_config": size
+                | {
+                    "model_type": "dinov2",
+                    "image_size": side,
+                    "out_indices": [layers * k // 6 for k in (2, 3, 5, 6)],
+                },
+                "patch_size": size["patch_size"],
+                "reassemble_hidden_size": width,
+                "neck_hidden_sizes": [width // 4, width // 2, width, width],
+                "fusion_hidden_size": 32,
+                "head_hidden_size": 32,
+            }
+        )
+        nn.init.constant_(made.net.head.conv3.bias, 0.3)  # 1/m: its last step cuts off what is negative
+        return made
+
+    @classmethod
+    def configured(cls, config: dict[str, Any]) -> "Backbone":
+        """One with random weights, of a configuration of `transformers.DepthAnythingConfig` as a dictionary.
+
+        Raises:
+            ImportError: the extra `depth` is not installed.
+            ValueError:  no configuration of such a network.
+        """
+        kind = _transformers()
+        try:
+            return cls(kind.DepthAnythingForDepthEstimation(kind.DepthAnythingConfig(**config)))
+        except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"no configuration of Depth Anything: {error}") from None
+
+    @classmethod
+    def named(cls, name: str | Path, download: bool = False) -> "Backbone":
+        """A pretrained one: a folder, or a name of the hub such as depth-anything/Depth-Anything-V2-Small-hf.
+
+        Weights are read as safetensors alone.
+
+        Args:
+            name:     of the folder, or of the hub for what was downloaded before.
+            download: what was not.
+        Raises:
+            ImportError: the extra `depth` is not installed.
+            ValueError:  no such network, or one of another kind.
+        """
+        kind = _transformers()
+        try:
+            net = kind.AutoModelForDepthEstimation.from_pretrained(
+                str(name), use_safetensors=True, local_files_only=not download
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"no depth network at {str(name)!r}, a folder or a name of the hub: {reason}"
+            ) from None
+        if not isinstance(net, kind.DepthAnythingForDepthEstimation):
+            raise ValueError(f"{str(name)!r} is a {type(net).__name__}, not a Depth Anything network")
+        return cls(net)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `configured` takes to make one like it."""
+        return self.net.config.to_diff_dict()
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The vision transformer."""
+        return self.net.backbone
+
+    def another(self) -> "Backbone":
+        """A copy that shares nothing."""
+        return copy.deepcopy(self)
+
+    def tokens(self, x: Tensor) -> list[Tensor]:
+        """Class and patch tokens (b, 1 + n, width) after each tapped block, of images (b, 3, H, W).
+
+        Raises:
+            ValueError: sides that are not multiples of the patch.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.patch or x.shape[3] % self.patch:
+            raise ValueError(
+                f"images (b, 3, H, W) with sides of a multiple of {self.patch} are expected, got "
+                f"{tuple(x.shape)}; `prepared` and `prepared_events` make them"
+            )
+        return list(self.net.backbone(x).feature_maps)
+
+    def finished(self, tokens: list[Tensor]) -> list[Tensor]:
+        """Tokens after the last norm: what the head reads and what is compared in training."""
+        return [self.net.backbone.layernorm(t) for t in tokens]
+
+    def read(self, finished: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Inverse depth (b, H, W), up to scale and shift, of finished tokens of a grid of patches."""
+        return self.net.head(self.net.neck(finished, *grid), *grid)
+
+    def grid(self, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images (b, 3, H, W)."""
+        return x.shape[-2] // self.patch, x.shape[-1] // self.patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inverse depth (b, H, W) of images (b, 3, H, W)."""
+        return self.read(self.finished(self.tokens(x)), self.grid(x))
+
+    def decoder(self) -> "Decoder":
+        """A copy of what reads tokens, for metric depth."""
+        return Decoder(self.net)
+
+
+class Decoder(nn.Module):
+    """Metric depth from finished tokens: neck and head of a network, its last layer a sigmoid.
+
+    Args:
+        net: `transformers.DepthAnythingForDepthEstimation`, which is copied.
+    """
+
+    def __init__(self, net: Any):
+        super().__init__()
+        self.neck, self.head = copy.deepcopy(net.neck), copy.deepcopy(net.head)
+        self.head.activation2 = nn.Sigmoid()
+        self.head.max_depth = 1
+
+    def forward(self, finished: list[Tensor], grid: tuple[int, int], farthest: float) -> Tensor:
+        """Depth (b, H, W), m, up to the farthest."""
+        return farthest * self.head(self.neck(finished, *grid), *grid)
+
+
+def prepared(image: Tensor, patch: int, size: tuple[int, int] | None = None) -> Tensor:
+    """Images (b, 3, h, w) as a backbone takes them, of images (b, H, W) or (b, H, W, 3) of values 0 to 1.
+
+    Args:
+        image: grey or colour.
+        patch: of the backbone.
+        size:  (h, w) wanted at least, see `fitted`; None: that of the image.
+    """
+    if image.ndim not in (3, 4) or (image.ndim == 4 and image.shape[-1] != 3):
+        raise ValueError(f"images (b, H, W) or (b, H, W, 3) are expected, got {tuple(image.shape)}")
+    colour = image[..., None].expand(*image.shape, 3) if image.ndim == 3 else image
+    x = colour.permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, fitted((x.shape[-2], x.shape[-1]), patch, size), mode="bicubic", antialias=True)
+    mean, std = (torch.tensor(a, device=x.device).view(3, 1, 1) for a in (MEAN, STD))
+    return (x - mean) / std
+
+
+def prepared_events(voxels: Tensor, patch: int, size: tuple[int, int] | None = None) -> Tensor:
+    """Voxel grids (b, 3, h, w) as a backbone takes them, of grids (b, 3, H, W).
+
+    What is not zero is brought to mean 0 and standard deviation 1 after the change of size; zeros stay, and a
+    grid without events is all zeros.
+    """
+    if voxels.ndim != 4 or voxels.shape[1] != 3:
+        raise ValueError(f"voxel grids (b, 3, H, W) are expected, got {tuple(voxels.shape)}")
+    wanted = fitted((voxels.shape[-2], voxels.shape[-1]), patch, size)
+    x = voxels.float()
+    if wanted != tuple(x.shape[-2:]):
+        x = F.interpolate(x, wanted, mode="bilinear", antialias=True)
+    there = x != 0
+    number = there.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = x.sum((1, 2, 3), keepdim=True) / number
+    std = (((x - mean).square() * there).sum((1, 2, 3), keepdim=True) / number).sqrt()
+    return torch.where(there, (x - mean) / torch.where(std > 0, std, 1.0), 0.0)
+
+
+def fitted(size: tuple[int, int], patch: int, least: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(h, w): multiples of the patch that keep the proportions of (H, W), both at least as large as wanted.
+
+    Source: the "lower bound" of Depth Anything and FUSE (Sun et al., IROS 2025).
+    """
+    scale = 1.0 if least is None else max(least[0] / size[0], least[1] / size[1])
+    one, other = (max(round(side * scale / patch), 1) * patch for side in size)
+    if least is not None:
+        one, other = (side if side >= low else side + patch for side, low in zip((one, other), least))
+    return one, other
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ImportError(
+            "depth networks need the extra `depth`: pip install -c constraints.txt '.[depth]'"
+        ) from None
+    return transformers

@@ -1,0 +1,82 @@
+"""Pairs of frames and events of ray-cast rooms: by day, by night, blurred, overexposed, with noisy pixels."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from perception.depth.fit import Pairs
+from perception.events.represent import voxel_grid
+from sims.camera import EventCamera, Pixels, joined, log_intensity
+from sims.world import Lens, Path, World
+
+CONDITIONS = ("clean", "night", "blur", "overexposed", "noise")
+WINDOW, BETWEEN = (
+    50_000,
+    10,
+)  # us of events before a frame, and pictures that the event camera is shown of them
+NIGHT, GLARE = 0.05, 5.0  # light and exposure, times those of day
+READ_NOISE = 0.006  # of a frame, of white 1
+EVENT_OFFSET = 0.02  # of log intensity
+
+
+def room_pairs(
+    seeds: Iterable[int],
+    conditions: Sequence[str] | None = None,
+    per_room: int = 4,
+    side: int = 64,
+) -> Pairs:
+    """Frames and events of random rooms.
+
+    Args:
+        seeds:      of the rooms.
+        conditions: of every frame, one after the other; None: drawn at random for each.
+        per_room:   frames of each room, far from each other on one way through it.
+        side:       of the images, pixels.
+    """
+    return Pairs.joined(_of_room(seed, conditions, per_room, side) for seed in seeds)
+
+
+def _of_room(seed: int, conditions: Sequence[str] | None, per_room: int, side: int) -> Pairs:
+    rng = np.random.default_rng(seed)
+    world = World.random(seed, objects=int(rng.integers(4, 14)), moving=2)
+    path = Path.random(seed, speed=rng.uniform(1.0, 3.0))
+    lens = Lens(side, side, side * rng.uniform(0.8, 1.3))
+    clean, seen, voxels, depth = [], [], [], []
+    for _ in range(per_room):
+        end = int(rng.integers(WINDOW, 4_000_000))
+        times = end - WINDOW + WINDOW * np.arange(BETWEEN + 1) // BETWEEN
+        views = [world.view(lens, path.pose(float(t)), float(t)) for t in times]
+        for condition in conditions or (CONDITIONS[rng.integers(len(CONDITIONS))],):
+            pictures = [view.image for view in views]
+            clean.append(pictures[-1])
+            seen.append(frame(pictures, condition, rng))
+            voxels.append(grid(pictures, times, condition, rng))
+            depth.append(views[-1].depth)
+    images = [np.stack(column).astype(np.float16) for column in (clean, seen, voxels)]
+    return Pairs(images[0], images[1], images[2], np.stack(depth).astype(np.float32))
+
+
+def frame(pictures: Sequence[np.ndarray], condition: str, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) what a camera of 8 bits has of the last of some pictures; of all of them when it blurs."""
+    image = np.mean(pictures, 0) if condition == "blur" else pictures[-1]
+    light = {"night": NIGHT, "overexposed": GLARE}.get(condition, 1.0)
+    noisy = image * light + rng.normal(0, READ_NOISE, image.shape)
+    return np.round(255 * np.clip(noisy, 0, 1)) / 255
+
+
+def grid(
+    pictures: Sequence[np.ndarray], times: np.ndarray, condition: str, rng: np.random.Generator
+) -> np.ndarray:
+    """(3, H, W) voxel grid of what an event camera of random thresholds says of some pictures."""
+    on = rng.uniform(0.1, 0.3)
+    shot = rng.uniform(10, 30) if condition == "noise" else rng.uniform(0, 2)
+    leak = 1.0 if condition == "noise" else 0.1
+    pixels = Pixels(
+        on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on, leak=leak, shot=shot, refractory=500
+    )
+    height, width = pictures[0].shape
+    camera = EventCamera(width, height, pixels, int(rng.integers(2**31)))
+    light = NIGHT if condition == "night" else 1.0
+    parts = [camera.step(log_intensity(p * light, EVENT_OFFSET), int(t)) for p, t in zip(pictures, times)]
+    events, _ = joined(parts, width, height)
+    return voxel_grid(events, 3, (int(times[0]), int(times[-1])))

@@ -1,0 +1,257 @@
+"""Train FUSE, depth from frames and events: `python -m sims.train.fuse --help`.
+
+The data are frames and events of random ray-cast rooms, made before training starts. Stage 0 teaches a tiny
+backbone depth from clean frames; with --backbone a pretrained one is taken instead. Stages 1 and 2 learn
+without depth, stage 3 the decoder with it (`perception.depth.fit`). Progress goes to standard error, the
+result to standard output; a run is saved every minute and after each stage, and the same command goes on
+where it was. Exit status as of `sims.compare`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from perception.depth import fit
+from perception.depth.backbone import Backbone, prepared, prepared_events
+from perception.depth.estimator import Estimator
+from perception.depth.fit import Pairs
+from perception.depth.fuse import FUSE, KINDS
+from perception.depth.metrics import aligned, errors_by_image
+from perception.training import Run, RunConfig
+from sims.rooms import CONDITIONS, WINDOW, room_pairs
+from tracking.formats.files import atomic_write
+from tracking.program import Parser, natural, output, positive, run
+
+PROGRAM = "python -m sims.train.fuse"
+TEST = 2_000_000  # added to the seed: rooms of training and test are apart
+N_ROOMS, N_TEST = 600, 40
+FARTHEST = 10.0  # m; rooms are smaller
+SHOWN, SAVED = 30.0, 60.0  # s
+STEPS = {"teach": 3000, "align": 1500, "fuse": 1500, "adapt": 600}
+RATE = {"teach": 2e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
+CARD = """# {name}
+
+Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
+
+- Data: {rooms} ray-cast rooms (`sims.rooms`), 4 frames of {side} x {side} pixels each with the events of the
+  50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
+- Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
+- Steps: {steps}; {minutes:.0f} CPU minutes on one core; seed {seed}, {date}.
+- Mean relative error of metric depth on {tests} further rooms, up to {farthest:g} m:
+
+| | both | frames alone | events alone |
+|---|---|---|---|
+{table}
+
+Depth is of rooms of some metres; elsewhere only the decoder wants to be trained again (stage 3).
+"""
+
+Advance = Callable[[Run, dict[str, float]], object]
+
+
+def staged(
+    stage: str, network: nn.Module, loss: Any, steps: int, seed: int, resume: Path | None, advance: Advance
+) -> None:
+    """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = Run(network, loss, RunConfig(steps=steps, rate=RATE[stage], muon=3.0, average=0.995), seed)
+    file = None if resume is None else resume.with_name(f"{resume.name}.{stage}")
+    if file is not None and file.exists():
+        training.resume(file)
+    saved = time.monotonic()
+    while not training.done:
+        advance(training, training.train(SHOWN))
+        if file is not None and (time.monotonic() - saved > SAVED or training.done):
+            training.save(file)
+            saved = time.monotonic()
+    training.use_average()
+    network.eval()
+
+
+def taught(pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance) -> Backbone:
+    """A tiny backbone that knows depth of clean frames."""
+    torch.manual_seed(seed)
+    backbone = Backbone.tiny(pairs.clean.shape[-1])
+    staged("teach", backbone, fit.teach(pairs), steps, seed, resume, advance)
+    return backbone
+
+
+def aligned_events(
+    backbone: Backbone, pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance
+) -> Backbone:
+    """A copy of a backbone that says of events what that says of frames."""
+    torch.manual_seed(seed + 1)
+    network = FUSE(backbone, backbone.another())
+    network.requires_grad_(False)
+    fit.with_lora(network.events)
+    staged("align", network, fit.align(pairs), steps, seed, resume, advance)
+    fit.merged(network.events)
+    return network.events
+
+
+def fused(
+    backbone: Backbone,
+    events: Backbone,
+    pairs: Pairs,
+    steps: int,
+    seed: int,
+    resume: Path | None,
+    advance: Advance,
+    fusion: str = "fredfuse",
+    with_events: bool = True,
+) -> FUSE:
+    """Both backbones, and a fusion that has learned which of them to trust."""
+    torch.manual_seed(seed + 2)
+    network = FUSE(backbone, events, fusion)
+    network.requires_grad_(False)
+    network.fuse.requires_grad_(True)
+    staged("fuse", network, fit.fuse(pairs, events=with_events), steps, seed, resume, advance)
+    return network
+
+
+def adapted(
+    network: FUSE, pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance
+) -> None:
+    """Teach the decoder of a network metric depth."""
+    torch.manual_seed(seed + 3)
+    network.requires_grad_(False)
+    network.decoder.requires_grad_(True)
+    network.doubt.requires_grad_(True)
+    staged("adapt", network, fit.adapt(pairs, FARTHEST), steps, seed, resume, advance)
+
+
+@torch.no_grad()
+def disparities(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
+    """(n, H, W) inverse depth up to scale and shift that a network says of pairs."""
+    found = []
+    for x, v in _batches(network, pairs, batch):
+        found.append(network.disparity(network.reading(x, v, kind)).float().numpy())
+    return np.concatenate(found)
+
+
+@torch.no_grad()
+def depths(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
+    """(n, H, W) metric depth that a network says of pairs."""
+    found = []
+    for x, v in _batches(network, pairs, batch):
+        found.append(network.depth(network.reading(x, v, kind), FARTHEST, kind)[0].float().numpy())
+    return np.concatenate(found)
+
+
+def _batches(network, pairs, batch):
+    network.eval()
+    for k in range(0, len(pairs), batch):
+        part = pairs[k : k + batch]
+        seen, grids = (torch.from_numpy(a.astype(np.float32)) for a in (part.seen, part.voxels))
+        yield prepared(seen, network.patch), prepared_events(grids, network.patch)
+
+
+def relative_errors(disparity: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """(n,) mean relative error of each frame, scale and shift of inverse depth fitted."""
+    assert pairs.depth is not None
+    return errors_by_image(aligned(disparity, pairs.depth, FARTHEST), pairs.depth, FARTHEST).abs_rel
+
+
+def metric_errors(depth: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """(n,) mean relative error of each frame."""
+    assert pairs.depth is not None
+    return errors_by_image(depth, pairs.depth, FARTHEST).abs_rel
+
+
+def made(seeds: Sequence[int], side: int, console: Console, conditions: Sequence[str] | None = None) -> Pairs:
+    """Pairs of rooms, with progress."""
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        rooms = progress.track(seeds, description="rooms")
+        return Pairs.joined(room_pairs([seed], conditions, side=side) for seed in rooms)
+
+
+def train(args: argparse.Namespace) -> None:
+    """All stages, scores, weights."""
+    console = Console(stderr=True)
+    torch.set_num_threads(args.threads)
+    pairs = made(range(args.seed, args.seed + args.rooms), args.side, console)
+    used = time.process_time()
+    at = {name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()}
+
+    def advance(training: Run, parts: dict[str, float]) -> None:
+        said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
+        print(f"{training.step} of {training.config.steps}: {said}", file=sys.stderr, flush=True)
+
+    common = {"seed": args.seed, "resume": args.resume, "advance": advance}
+    backbone = (
+        Backbone.named(args.backbone, download=True)
+        if args.backbone
+        else taught(pairs, at["teach"], **common)
+    )
+    backbone.requires_grad_(False)
+    events = aligned_events(backbone, pairs, at["align"], **common)
+    network = fused(backbone, events, pairs, at["fuse"], fusion=args.fusion, **common)
+    adapted(network, pairs, at["adapt"], **common)
+    rows = {}
+    for condition in CONDITIONS:
+        test = made(range(args.seed + TEST, args.seed + TEST + args.tests), args.side, console, (condition,))
+        rows[condition] = {
+            kind: float(metric_errors(depths(network, test, kind), test).mean()) for kind in KINDS
+        }
+    result: dict[str, Any] = {
+        "rooms": args.rooms,
+        "side": args.side,
+        "backbone": args.backbone or "tiny",
+        "fusion": args.fusion,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "steps": ", ".join(f"{name} {steps}" for name, steps in at.items()),
+        "minutes": (time.process_time() - used) / 60,
+        "seed": args.seed,
+        "date": date.today().isoformat(),
+        "tests": args.tests,
+        "farthest": FARTHEST,
+        "errors": rows,
+    }
+    if args.out:
+        Estimator(network, FARTHEST, WINDOW).save(args.out, half=True, **result)
+        table = "\n".join(
+            f"| {name} | " + " | ".join(f"{row[kind]:.3f}" for kind in KINDS) + " |"
+            for name, row in rows.items()
+        )
+        with atomic_write(Path(args.out).with_suffix(".md")) as file:
+            file.write(CARD.format(name=Path(args.out).stem, table=table, **result))
+    print(json.dumps(result, indent=1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = Parser(PROGRAM, "Train FUSE, depth from frames and events.")
+    add = parser.add_argument
+    add(
+        "--backbone",
+        metavar="NAME",
+        help="a pretrained Depth Anything: a folder, or a name of the hub, downloaded",
+    )
+    add("--fusion", choices=("fredfuse", "guided", "concatenation"), default="fredfuse")
+    add("--rooms", type=positive, default=N_ROOMS, metavar="N", help=f"for training; default: {N_ROOMS}")
+    add("--tests", type=positive, default=N_TEST, metavar="N", help=f"other rooms; default: {N_TEST}")
+    add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
+    add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
+    add("--seed", type=natural, default=0)
+    add("--threads", type=positive, default=1)
+    add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
+    add("--out", type=output, metavar="FILE.safetensors", help="weights")
+    args = parser.parse_args(argv)
+    if not args.scale > 0:
+        parser.error("--scale must be larger than 0")
+    return run(PROGRAM, lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
