@@ -67,16 +67,25 @@ def frame(pictures: Sequence[np.ndarray], condition: str, rng: np.random.Generat
 def grid(
     pictures: Sequence[np.ndarray], times: np.ndarray, condition: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """(3, H, W) voxel grid of what an event camera of random thresholds says of some pictures."""
+    """(3, H, W) voxel grid of what an event camera says of some pictures."""
+    height, width = pictures[0].shape
+    camera = event_camera(width, height, condition, rng)
+    parts = [camera.step(lit(p, condition), int(t)) for p, t in zip(pictures, times)]
+    events, _ = joined(parts, width, height)
+    return voxel_grid(events, 3, (int(times[0]), int(times[-1])))
+
+
+def event_camera(width: int, height: int, condition: str, rng: np.random.Generator) -> EventCamera:
+    """An event camera of random thresholds."""
     on = rng.uniform(0.1, 0.3)
     shot = rng.uniform(10, 30) if condition == "noise" else rng.uniform(0, 2)
     leak = 1.0 if condition == "noise" else 0.1
     pixels = Pixels(
         on=on, off=on * rng.normal(1, 0.1), mismatch=0.15 * on, leak=leak, shot=shot, refractory=500
     )
-    height, width = pictures[0].shape
-    camera = EventCamera(width, height, pixels, int(rng.integers(2**31)))
-    light = NIGHT if condition == "night" else 1.0
-    parts = [camera.step(log_intensity(p * light, EVENT_OFFSET), int(t)) for p, t in zip(pictures, times)]
-    events, _ = joined(parts, width, height)
-    return voxel_grid(events, 3, (int(times[0]), int(times[-1])))
+    return EventCamera(width, height, pixels, int(rng.integers(2**31)))
+
+
+def lit(picture: np.ndarray, condition: str) -> np.ndarray:
+    """(H, W) log intensity that an event camera is shown of a picture by day."""
+    return log_intensity(picture * (NIGHT if condition == "night" else 1.0), EVENT_OFFSET)

@@ -1,0 +1,272 @@
+"""From pixels to tracks: `python -m sims.scene --help`.
+
+A camera moves through a ray-cast room in which things stand and move. Frames and events go into FUSE, its
+depth into detections, those into a PMBM filter, whose tracks are in the world. The same film is gone through
+with both, with frames alone, with events alone, and with the true depth, which says what detection and
+tracking cost. Scores: mean relative error of depth, share of the visible objects that are detected, false
+detections a frame, and 3-D GOSPA (c = 1 m, p = 1) of the tracks against the objects that can be seen.
+Exit status as of `sims.compare`.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from scipy.optimize import linear_sum_assignment
+
+from perception.depth.estimator import Estimator, load
+from perception.depth.metrics import errors
+from perception.detect import DepthNoise, DetectConfig, Detections, InView, detect
+from perception.events import EventStream
+from perception.pinhole import Pinhole
+from sims import scene_film
+from sims.camera import joined
+from sims.rooms import BETWEEN, CONDITIONS, WINDOW, event_camera, frame, lit
+from sims.table import interval
+from sims.world import Lens, Path, View, World
+from tracking import PMBM, ConstantVelocity, PositionSensor, Tracks, UniformBirth
+from tracking.metrics import gospa
+from tracking.program import Parser, natural, output, positive, run, write_json
+
+PROGRAM = "python -m sims.scene"
+KINDS = ("both", "frames", "events", "truth")
+SIDE, FOCAL = 64, 64.0  # pixels, as the networks that ship were trained with
+SEEN = 25  # pixels of an object that can be seen
+NEAR = 0.5  # m, within which a detection is of an object
+C = 1.0  # m, of GOSPA
+FIRST = 4  # frames before which tracks are not scored
+FARTHEST = 10.0
+EXACT = 0.01  # relative error that the true depth is said to have
+CONFIG = DetectConfig(
+    planes=4,
+    tolerance=0.06,
+    share=0.1,
+    plane_extent=0.7,
+    min_points=15,
+    max_extent=0.9,
+    behind=0.67,
+    noise=0.5,
+    farthest=FARTHEST,
+)
+
+
+class Moment(NamedTuple):
+    """What there is at the end of a window.
+
+    time:   microseconds.
+    frame:  (H, W) as the camera has it, 0 to 1.
+    events: of the window.
+    view:   the truth.
+    places: (k, 3) middles of the objects that can be seen, m, in the world.
+    """
+
+    time: int
+    frame: np.ndarray
+    events: EventStream
+    view: View
+    places: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """What one way of knowing depth makes of a moment."""
+
+    depth: np.ndarray
+    found: Detections
+    tracks: Tracks
+
+
+@dataclass
+class Chain:
+    """Depth, detections and tracks, from one moment to the next.
+
+    kind:      of KINDS.
+    estimator: of depth; not used by "truth".
+    tracker:   of what is detected.
+    """
+
+    kind: str
+    estimator: Estimator
+    camera: Pinhole
+    tracker: PMBM = field(init=False)
+
+    def __post_init__(self):
+        room = ((-5.0, -2.5, -2.5), (5.0, 2.5, 8.0))
+        birth = UniformBirth(0.5, rest_std=0.5, lower=room[0], upper=room[1])
+        sensor = PositionSensor(dims=3, std=0.1, p_detect=0.8, clutter_intensity=1e-2)
+        self.tracker = PMBM(ConstantVelocity(dims=3, q=0.05), sensor, birth)
+
+    def step(self, moment: Moment) -> Outcome:
+        """One moment on."""
+        depth, std = self._depth(moment)
+        pose = (moment.view.pose.rotation, moment.view.pose.place)
+        found = detect(depth, self.camera, std=std, pose=pose, config=CONFIG)
+        relative = float(np.median(std / depth))
+        sensor = PositionSensor(
+            dims=3,
+            cov=DepthNoise(self.camera, lambda z: relative * z, pose, 0.3, CONFIG),
+            p_detect=InView(self.camera, 0.8, pose, CONFIG),
+            clutter_intensity=1e-2,
+        )
+        return Outcome(depth, found, self.tracker.step(found.z, moment.time * 1e-6, sensor=sensor))
+
+    def _depth(self, moment):
+        if self.kind == "truth":
+            return moment.view.depth, EXACT * moment.view.depth
+        said = self.estimator.step(
+            None if self.kind == "events" else moment.frame,
+            None if self.kind == "frames" else moment.events,
+            (moment.time - WINDOW, moment.time),
+        )
+        return said.depth.astype(float), said.std.astype(float)
+
+
+def moments(seed: int, steps: int, condition: str, objects: int = 6, moving: int = 3) -> Iterator[Moment]:
+    """A film of a random room, window by window."""
+    rng = np.random.default_rng(seed)
+    world = World.random(seed, objects=objects, moving=moving, speed=0.4)
+    path, lens = Path.random(seed, speed=1.5), Lens(SIDE, SIDE, FOCAL)
+    camera = event_camera(SIDE, SIDE, condition, rng)
+    view = world.view(lens, path.pose(0.0), 0.0)
+    camera.step(lit(view.image, condition), 0)
+    for k in range(steps):
+        times = (k * WINDOW + WINDOW * np.arange(1, BETWEEN + 1) // BETWEEN).tolist()
+        views = [world.view(lens, path.pose(t), t) for t in times]
+        parts = [camera.step(lit(v.image, condition), t) for v, t in zip(views, times)]
+        events, _ = joined(parts, SIDE, SIDE)
+        pictures, last = [v.image for v in views], views[-1]
+        pixels = np.bincount(last.object[last.object >= 0], minlength=objects)
+        yield Moment(
+            times[-1], frame(pictures, condition, rng), events, last, world.at(times[-1])[pixels >= SEEN]
+        )
+
+
+def scores_of(moment: Moment, outcome: Outcome) -> dict[str, float]:
+    """Of one moment."""
+    depth = errors(np.clip(outcome.depth, 0.1, FARTHEST), moment.view.depth, FARTHEST).abs_rel
+    apart = np.linalg.norm(moment.places[:, None] - outcome.found.z[None], axis=-1)
+    one, other = linear_sum_assignment(np.minimum(apart, 10 * NEAR))
+    hits = int((apart[one, other] < NEAR).sum())
+    g = gospa(moment.places, outcome.tracks.mean[:, :3], c=C, p=1)
+    return {
+        "depth": float(depth),
+        "recall": hits / max(len(moment.places), 1),
+        "false detections": float(len(outcome.found.z) - hits),
+        "gospa": float(g.total),
+        "localisation": float(g.localisation),
+        "missed": float(g.missed),
+        "false": float(g.false),
+        "objects": float(len(moment.places)),
+    }
+
+
+def play(
+    seed: int, args: argparse.Namespace, estimator: Estimator
+) -> tuple[dict[str, dict[str, float]], list]:
+    """Mean scores of each kind over one film, and what it showed."""
+    camera = Pinhole.of(SIDE, SIDE, FOCAL)
+    chains = {kind: Chain(kind, estimator, camera) for kind in args.kinds}
+    rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in chains}
+    shown = []
+    for k, moment in enumerate(moments(seed, args.steps, args.condition)):
+        outcomes = {kind: chain.step(moment) for kind, chain in chains.items()}
+        if k >= FIRST:
+            for kind, outcome in outcomes.items():
+                rows[kind].append(scores_of(moment, outcome))
+        shown.append((moment, outcomes))
+    return {
+        kind: {name: float(np.mean([row[name] for row in of_kind])) for name in of_kind[0]}
+        for kind, of_kind in rows.items()
+    }, shown
+
+
+def simulate(args: argparse.Namespace) -> None:
+    """All films, the table, and what was asked to be written."""
+    torch.set_num_threads(1)
+    console = Console(stderr=True)
+    estimator = load(args.weights)
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.kinds}
+    first: list = []
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        for seed in progress.track(range(args.seed, args.seed + args.runs), description=args.condition):
+            scores, shown = play(seed, args, estimator)
+            first = first or shown
+            for kind, row in scores.items():
+                found[kind].append(row)
+    show(found, args)
+    if args.film:
+        scene_film.write_film(first, args.film, FOCAL, 1e6 / WINDOW)
+    if args.sheet:
+        scene_film.write_sheet(first, args.sheet, FOCAL)
+    if args.rrd:
+        scene_film.write_rrd(first, args.rrd)
+    if args.json:
+        about = {"condition": args.condition, "runs": args.runs, "steps": args.steps, "seed": args.seed}
+        write_json(args.json, {**about, "date": date.today().isoformat(), "kinds": found})
+
+
+def show(found: dict[str, list[dict[str, float]]], args: argparse.Namespace) -> None:
+    """Print the table."""
+    table = Table(
+        "depth from",
+        "error of depth",
+        "detected",
+        "false detections",
+        "GOSPA",
+        "local.",
+        "missed",
+        "false",
+        f"GOSPA minus {args.kinds[0]}, 95 %",
+        title=f"{args.condition}, {args.runs} films of {args.steps} windows",
+    )
+    totals = {kind: np.array([row["gospa"] for row in rows]) for kind, rows in found.items()}
+    for kind, rows in found.items():
+        mean = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+        gap = totals[kind] - totals[args.kinds[0]]
+        low, high = interval(gap) or (np.nan, np.nan)
+        table.add_row(
+            kind,
+            f"{mean['depth']:.3f}",
+            f"{mean['recall']:.2f}",
+            f"{mean['false detections']:.2f}",
+            f"{mean['gospa']:.2f}",
+            f"{mean['localisation']:.2f}",
+            f"{mean['missed']:.2f}",
+            f"{mean['false']:.2f}",
+            "" if kind == args.kinds[0] else f"{gap.mean():+.2f} [{low:+.2f}, {high:+.2f}]",
+        )
+    console = Console(width=130)
+    console.print(table)
+    objects = np.mean([row["objects"] for row in next(iter(found.values()))])
+    console.print(f"{objects:.1f} objects can be seen on average; GOSPA, m: c = {C:g} m, p = 1.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = Parser(PROGRAM, "From frames and events to tracks in the world.")
+    add = parser.add_argument
+    add("--condition", choices=CONDITIONS, default="night", help="default: night")
+    add("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
+    add("--weights", default="fuse-tiny", metavar="NAME", help="of FUSE; default: fuse-tiny")
+    add("--runs", type=positive, default=5, metavar="N", help="films; default: 5")
+    add("--steps", type=positive, default=40, metavar="N", help="windows of 50 ms of each; default: 40")
+    add("--seed", type=natural, default=0, metavar="S", help="of the first film")
+    add("--film", type=output, metavar="FILE.mp4", help="the first film, to look at")
+    add("--sheet", type=output, metavar="FILE.png", help="a few moments of it")
+    add("--rrd", type=output, metavar="FILE.rrd", help="the first film for rerun's viewer")
+    add("--json", type=output, metavar="FILE")
+    args = parser.parse_args(argv)
+    if args.steps <= FIRST:
+        parser.error(f"--steps must be more than {FIRST}")
+    return run(PROGRAM, lambda: simulate(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
