@@ -1,4 +1,4 @@
-"""What `sims.scene` has played, to look at: a film, a sheet of a few moments, a recording for rerun's viewer."""
+"""What `sims.scene` has played, to look at: a film, a sheet of a few moments, a recording for rerun."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
