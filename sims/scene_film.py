@@ -79,7 +79,7 @@ def write_sheet(shown: Shown, path: str | Path, focal: float) -> None:
         ImportError: matplotlib is not installed.
     """
     chosen = np.linspace(len(shown) // 4, len(shown) - 1, min(ROWS, len(shown))).astype(int)
-    rows = [tiles(*shown[k], focal) for k in chosen]
+    rows = [tiles(moment, outcomes, focal) for moment, outcomes in (shown[k] for k in chosen)]
     figure = empty_figure((2.2 * len(rows[0]), 2.2 * len(rows) + 0.3))
     for axes, (name, picture) in zip(
         figure.subplots(len(rows), len(rows[0]), squeeze=False).flat, (tile for row in rows for tile in row)
