@@ -53,7 +53,7 @@ def test_reconstruction_is_trained_saved_and_goes_on(tmp_path, capsys, few_clips
 @pytest.mark.slow
 def test_the_study_of_reconstruction_prints_its_table(tmp_path, capsys):
     assert reconstruct_study.main(["--quick", "--json", str(tmp_path / "a.json")]) == 0
-    assert "without labels, learned flow" in capsys.readouterr().out
+    assert "without labels, flow known" in capsys.readouterr().out
     rows = json.loads((tmp_path / "a.json").read_text())["rows"]
     assert len(rows) >= 6
     assert len(rows["sums of events"][0]["error"]) == 3

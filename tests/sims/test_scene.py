@@ -1,0 +1,104 @@
+"""From pixels to tracks: the whole chain, on true depth and on that of a network."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from perception.depth.backbone import Backbone
+from perception.depth.estimator import Estimator
+from perception.depth.fuse import FUSE
+from perception.pinhole import Pinhole
+from sims import scene
+from sims.scene import Chain, main, moments, scores_of
+from sims.world import Lens
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    small = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
+    backbone = Backbone.tiny(64, **small)
+    Estimator(FUSE(backbone, backbone.another()), 10.0, 50_000).save(path)
+    return path
+
+
+def test_a_film_has_no_gap_and_its_truth_is_that_of_the_room():
+    film = list(moments(3, 3, "clean"))
+    assert [m.time for m in film] == [50_000, 100_000, 150_000]
+    for before, after in pairwise(film):
+        assert before.events.t.max() <= after.events.t.min()
+        assert before.events.t.max() <= before.time
+    lens = Lens(scene.SIDE, scene.SIDE, scene.FOCAL)
+    for m in film:
+        seen = np.bincount(m.view.object[m.view.object >= 0])
+        assert len(m.places) == (seen >= scene.SEEN).sum()
+        uv = lens.project(m.view.pose.to_camera(m.places))
+        assert ((uv > -20) & (uv < scene.SIDE + 20)).all()
+    assert np.linalg.norm(film[0].places[: len(film[1].places)] - film[1].places, axis=1).max() < 0.05 or (
+        len(film[0].places) != len(film[1].places)
+    )
+
+
+def test_with_true_depth_objects_are_detected_and_tracked():
+    rows = []
+    for seed in range(3):
+        chain = Chain("truth", None, Pinhole.of(scene.SIDE, scene.SIDE, scene.FOCAL))
+        for k, moment in enumerate(moments(seed, 10, "night")):
+            outcome = chain.step(moment)
+            if k >= scene.FIRST:
+                rows.append(scores_of(moment, outcome))
+    mean = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+    assert mean["depth"] == 0
+    assert mean["recall"] > 0.7
+    assert mean["gospa"] < 0.8 * mean["objects"] / 2  # of a tracker that says nothing
+
+
+def test_the_program_prints_and_writes(weights, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    sheet, table = tmp_path / "s.png", tmp_path / "t.json"
+    argv = ["--weights", str(weights), "--runs", "2", "--steps", "6", "--kinds", "both", "frames", "events"]
+    assert main([*argv, "--sheet", str(sheet), "--json", str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "objects can be seen" in out
+    found = json.loads(table.read_text())
+    assert set(found["kinds"]) == {"both", "frames", "events"}
+    assert len(found["kinds"]["both"]) == 2
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_film_is_written(weights, tmp_path):
+    pytest.importorskip("av")
+    path = tmp_path / "f.mp4"
+    argv = ["--weights", str(weights), "--runs", "1", "--steps", "5", "--kinds", "truth", "--film", str(path)]
+    assert main(argv) == 0
+    assert path.stat().st_size > 1000
+
+
+def test_a_recording_for_rerun_is_written(weights, tmp_path):
+    pytest.importorskip("rerun")
+    path = tmp_path / "f.rrd"
+    argv = ["--weights", str(weights), "--runs", "1", "--steps", "5", "--kinds", "truth", "--rrd", str(path)]
+    assert main(argv) == 0
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--steps", "3"], "more than"),
+        (["--weights", "nothing"], "nothing"),
+        (["--condition", "fog"], "fog"),
+        (["--kinds", "radar"], "radar"),
+    ],
+)
+def test_bad_arguments_are_one_line(argv, says, capsys):
+    try:
+        status = main(argv)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
