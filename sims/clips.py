@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perception.events import EventStream
+from perception.pinhole import Pinhole
 from sims.camera import TYPICAL, EventCamera, Pixels, Recording, joined, log_intensity
-from sims.world import Lens, Path, View, World
+from sims.world import Path, View, World
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Clip:
     flow: np.ndarray
     world: World
     path: Path
-    lens: Lens
+    lens: Pinhole
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -43,7 +44,7 @@ class Clip:
 def clip(
     world: World,
     path: Path,
-    lens: Lens,
+    lens: Pinhole,
     frames: int,
     period: int = 20_000,
     between: int = 6,
@@ -99,4 +100,6 @@ def random_clip(seed: int, side: int = 64, frames: int = 24, moving: int = 2, no
         pixels = replace(pixels, leak=0.1, shot=rng.uniform(0, 2), refractory=500)
     world = World.random(seed, objects=int(rng.integers(4, 14)), moving=moving)
     path = Path.random(seed, speed=rng.uniform(1.0, 3.0))
-    return clip(world, path, Lens(side, side, side * rng.uniform(0.8, 1.3)), frames, pixels=pixels, seed=seed)
+    return clip(
+        world, path, Pinhole.of(side, side, side * rng.uniform(0.8, 1.3)), frames, pixels=pixels, seed=seed
+    )

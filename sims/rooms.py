@@ -6,8 +6,9 @@ import numpy as np
 
 from perception.depth.fit import Pairs
 from perception.events.represent import voxel_grid
+from perception.pinhole import Pinhole
 from sims.camera import EventCamera, Pixels, joined, log_intensity
-from sims.world import Lens, Path, World
+from sims.world import Path, World
 
 CONDITIONS = ("clean", "night", "blur", "overexposed", "noise")
 WINDOW, BETWEEN = (
@@ -40,7 +41,7 @@ def _of_room(seed: int, conditions: Sequence[str] | None, per_room: int, side: i
     rng = np.random.default_rng(seed)
     world = World.random(seed, objects=int(rng.integers(4, 14)), moving=2)
     path = Path.random(seed, speed=rng.uniform(1.0, 3.0))
-    lens = Lens(side, side, side * rng.uniform(0.8, 1.3))
+    lens = Pinhole.of(side, side, side * rng.uniform(0.8, 1.3))
     clean, seen, voxels, depth = [], [], [], []
     for _ in range(per_room):
         end = int(rng.integers(WINDOW, 4_000_000))

@@ -31,7 +31,7 @@ from sims import scene_film
 from sims.camera import joined
 from sims.rooms import BETWEEN, CONDITIONS, WINDOW, event_camera, frame, lit
 from sims.table import interval
-from sims.world import Lens, Path, View, World
+from sims.world import Path, View, World
 from tracking import PMBM, ConstantVelocity, PositionSensor, Tracks, UniformBirth
 from tracking.metrics import gospa
 from tracking.program import Parser, natural, output, positive, run, write_json
@@ -132,7 +132,7 @@ def moments(seed: int, steps: int, condition: str, objects: int = 6, moving: int
     """A film of a random room, window by window."""
     rng = np.random.default_rng(seed)
     world = World.random(seed, objects=objects, moving=moving, speed=0.4)
-    path, lens = Path.random(seed, speed=1.5), Lens(SIDE, SIDE, FOCAL)
+    path, lens = Path.random(seed, speed=1.5), Pinhole.of(SIDE, SIDE, FOCAL)
     camera = event_camera(SIDE, SIDE, condition, rng)
     view = world.view(lens, path.pose(0.0), 0.0)
     camera.step(lit(view.image, condition), 0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perception.pinhole import Pinhole
 from sims.camera import log_intensity
 from tracking.compiled import compiled
 
@@ -16,36 +17,6 @@ BALL, BOX = 0, 1
 NOTHING = -1  # object of a ray that hits a wall of the room
 WAVES = 6  # of a texture
 NEAREST = 1e-6  # m along a ray
-
-
-@dataclass(frozen=True)
-class Lens:
-    """A pinhole camera: image size and focal length in pixels; the axis goes through the image's middle."""
-
-    width: int
-    height: int
-    focal: float
-
-    def __post_init__(self):
-        if self.width < 1 or self.height < 1 or not 0 < self.focal < np.inf:
-            raise ValueError(f"a lens has pixels and a focal length > 0, got {self}")
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """Column and row of the axis, pixels; pixel centres are at whole numbers."""
-        return (self.width - 1) / 2, (self.height - 1) / 2
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels of points (..., 3) in the camera's frame, m."""
-        return points[..., :2] / points[..., 2:] * self.focal + np.array(self.centre)
-
-    def unproject(self, depth: np.ndarray) -> np.ndarray:
-        """(H, W, 3) points in the camera's frame, m, of depths (H, W)."""
-        y, x = np.mgrid[: self.height, : self.width]
-        u, v = self.centre
-        return (
-            np.stack(((x - u) / self.focal, (y - v) / self.focal, np.ones_like(depth)), -1) * depth[..., None]
-        )
 
 
 class Pose(NamedTuple):
@@ -163,7 +134,9 @@ class World:
         """(n, 3) centres of the objects at a time in microseconds, m."""
         return self.place + self.velocity * (time * 1e-6)
 
-    def view(self, lens: Lens, pose: Pose, time: float = 0.0, samples: int = 2, light: float = 1.0) -> View:
+    def view(
+        self, lens: Pinhole, pose: Pose, time: float = 0.0, samples: int = 2, light: float = 1.0
+    ) -> View:
         """What a camera sees at a time in microseconds; a camera inside an object does not see it.
 
         Args:
@@ -181,13 +154,13 @@ class World:
             )
         image, depth = np.empty((lens.height, lens.width)), np.empty((lens.height, lens.width))
         seen = np.empty((lens.height, lens.width), np.int64)
-        camera = (lens.focal, *lens.centre, samples)
+        camera = (lens.fx, lens.fy, lens.cx, lens.cy, samples)
         objects = (self.room, self.kind, self.at(time), self.size)
         paint = (self.texture, self.tone, self.light)
         _cast(camera, pose.rotation, pose.place, objects, paint, image, depth, seen)
         return View(np.clip(image * light, 0, 1), depth, seen, pose)
 
-    def flow(self, lens: Lens, view: View, time: float, after: Pose, later: float) -> np.ndarray:
+    def flow(self, lens: Pinhole, view: View, time: float, after: Pose, later: float) -> np.ndarray:
         """(2, H, W) pixels, x before y, that what a pixel sees at `time` has moved by at `later`.
 
         Exact, also for moving objects; where the point is hidden later, it is where it would be seen. What is
@@ -209,7 +182,9 @@ class World:
         return np.stack((u - x, v - y))
 
 
-def scene(world: World, lens: Lens, path: Path, samples: int = 2, light: float = 1.0, offset: float = 0.02):
+def scene(
+    world: World, lens: Pinhole, path: Path, samples: int = 2, light: float = 1.0, offset: float = 0.02
+):
     """Log intensity (H, W) as a function of microseconds, for `sims.camera.record`."""
 
     def look(time: float) -> np.ndarray:
@@ -229,25 +204,25 @@ def _turned(x, y, z):
 @compiled
 def _cast(camera, rotation, place, objects, paint, image, depth, seen):
     """Rays (x / f, y / f, 1) are not of length 1: so their parameter at a hit is the depth."""
-    focal, centre_x, centre_y, samples = camera
+    fx, fy, cx, cy, samples = camera
     ray, hit, normal = np.empty((2, 3)), np.empty(3), np.empty(3)
     image[:] = 0.0
     for row in range(image.shape[0]):
-        v = (row - centre_y) / focal
+        v = (row - cy) / fy
         near = _near_row(rotation, place, v, objects)
         for column in range(image.shape[1]):
-            _aim(rotation, (column - centre_x) / focal, v, ray)
+            _aim(rotation, (column - cx) / fx, v, ray)
             depth[row, column], seen[row, column] = _hit(place, ray, objects, near, normal)
         for b in range(samples):
-            v = (row - centre_y + (b + 0.5) / samples - 0.5) / focal
+            v = (row - cy + (b + 0.5) / samples - 0.5) / fy
             near = _near_row(rotation, place, v, objects)
             for column in range(image.shape[1]):
                 for a in range(samples):
-                    _aim(rotation, (column - centre_x + (a + 0.5) / samples - 0.5) / focal, v, ray)
+                    _aim(rotation, (column - cx + (a + 0.5) / samples - 0.5) / fx, v, ray)
                     far, which = _hit(place, ray, objects, near, normal)
                     for k in range(3):
                         hit[k] = place[k] + far * ray[0, k]
-                    image[row, column] += _shade(hit, normal, which, far / focal, objects, paint)
+                    image[row, column] += _shade(hit, normal, which, far / fx, objects, paint)
     image /= samples**2
 
 

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.pinhole import Pinhole, as_depth
-from sims.world import Lens
 
 CAMERA = Pinhole(13, 9, 20.0, 25.0, 5.5, 4.25)
 
@@ -27,13 +26,6 @@ def test_projection_is_that_of_the_camera_matrix():
     homogeneous = p @ K.T
     np.testing.assert_allclose(CAMERA.project(p), homogeneous[:, :2] / homogeneous[:, 2:])
     assert CAMERA.project(p.reshape(5, 10, 3)).shape == (5, 10, 2)
-
-
-def test_the_lens_of_the_simulator_is_the_same_camera():
-    lens, camera = Lens(12, 7, 31.0), Pinhole.of(12, 7, 31.0)
-    depth = np.random.default_rng(0).uniform(1, 5, (7, 12))
-    np.testing.assert_allclose(camera.project(points()), lens.project(points()))
-    np.testing.assert_allclose(camera.unproject(depth), lens.unproject(depth))
 
 
 @settings(deadline=None)

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
+from perception.pinhole import Pinhole
 from sims.camera import PERFECT, EventCamera, log_intensity, replayed
 from sims.clips import clip, random_clip
 from sims.nmnist import load
-from sims.world import Lens, Path, World
+from sims.world import Path, World
 
 
 @pytest.fixture(scope="module")
 def film():
-    return clip(World.random(1, moving=2), Path.random(1), Lens(40, 32, 40.0), frames=3, pixels=PERFECT)
+    return clip(World.random(1, moving=2), Path.random(1), Pinhole.of(40, 32, 40.0), frames=3, pixels=PERFECT)
 
 
 def test_everything_has_its_shape(film):
@@ -46,7 +47,7 @@ def test_truth_is_that_of_the_world_at_each_frame(film):
 
 def test_a_clip_has_a_window():
     with pytest.raises(ValueError, match="at least one window"):
-        clip(World.random(1), Path.random(1), Lens(8, 8, 8.0), frames=0)
+        clip(World.random(1), Path.random(1), Pinhole.of(8, 8, 8.0), frames=0)
 
 
 def test_random_clips_differ_and_repeat():

@@ -14,7 +14,6 @@ from perception.depth.fuse import FUSE
 from perception.pinhole import Pinhole
 from sims import scene
 from sims.scene import Chain, main, moments, scores_of
-from sims.world import Lens
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def test_a_film_has_no_gap_and_its_truth_is_that_of_the_room():
     for before, after in pairwise(film):
         assert before.events.t.max() <= after.events.t.min()
         assert before.events.t.max() <= before.time
-    lens = Lens(scene.SIDE, scene.SIDE, scene.FOCAL)
+    lens = Pinhole.of(scene.SIDE, scene.SIDE, scene.FOCAL)
     for m in film:
         seen = np.bincount(m.view.object[m.view.object >= 0])
         assert len(m.places) == (seen >= scene.SEEN).sum()

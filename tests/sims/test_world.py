@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from perception.pinhole import Pinhole
 from sims.camera import EventCamera, Pixels, record, replayed
-from sims.world import BALL, BOX, Lens, Path, Pose, World, scene
+from sims.world import BALL, BOX, Path, Pose, World, scene
 
-LENS = Lens(64, 48, 60.0)
+LENS = Pinhole.of(64, 48, 60.0)
 
 
 def bilinear(image, u, v):
@@ -72,7 +73,7 @@ def test_depth_is_along_the_axis_and_not_the_ray():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_depth_of_one_pose_is_that_of_another_within_a_thousandth(seed):
-    world, path, lens = World.random(seed), Path.random(seed), Lens(128, 96, 120.0)
+    world, path, lens = World.random(seed), Path.random(seed), Pinhole.of(128, 96, 120.0)
     one, other = (world.view(lens, path.pose(t), samples=1) for t in (0, 15_000))
     moved = other.pose.to_camera(one.pose.to_world(lens.unproject(one.depth)))
     u, v = np.moveaxis(lens.project(moved), -1, 0)
@@ -83,7 +84,7 @@ def test_depth_of_one_pose_is_that_of_another_within_a_thousandth(seed):
 
 @pytest.mark.parametrize("moving", [0, 8])
 def test_flow_leads_to_where_the_same_thing_is_seen(moving):
-    world, path, lens = World.random(3, moving=moving), Path.random(3), Lens(128, 96, 120.0)
+    world, path, lens = World.random(3, moving=moving), Path.random(3), Pinhole.of(128, 96, 120.0)
     one = world.view(lens, path.pose(0), 0)
     other = world.view(lens, path.pose(30_000), 30_000)
     flow = world.flow(lens, one, 0, other.pose, 30_000)
@@ -98,7 +99,7 @@ def test_flow_leads_to_where_the_same_thing_is_seen(moving):
 def test_objects_take_their_flow_and_their_texture_with_them():
     """One object moves alone: what flow says of it is where it is seen, brightness and all."""
     world = World.random(5, objects=6, moving=6, speed=1.0)
-    pose, lens = Pose(np.eye(3), np.zeros(3)), Lens(160, 120, 150.0)
+    pose, lens = Pose(np.eye(3), np.zeros(3)), Pinhole.of(160, 120, 150.0)
     one, other = world.view(lens, pose, 0), world.view(lens, pose, 150_000)
     flow = world.flow(lens, one, 0, pose, 150_000)
     y, x = np.mgrid[:120, :160]
@@ -117,8 +118,12 @@ def test_objects_take_their_flow_and_their_texture_with_them():
 
 def test_intensity_and_depth_are_of_the_same_pixels():
     """An edge between objects is where both change."""
-    view = World.random(1, objects=10).view(Lens(200, 150, 180.0), Pose(np.eye(3), np.zeros(3)), samples=4)
-    fine = World.random(1, objects=10).view(Lens(800, 600, 720.0), Pose(np.eye(3), np.zeros(3)), samples=1)
+    view = World.random(1, objects=10).view(
+        Pinhole.of(200, 150, 180.0), Pose(np.eye(3), np.zeros(3)), samples=4
+    )
+    fine = World.random(1, objects=10).view(
+        Pinhole.of(800, 600, 720.0), Pose(np.eye(3), np.zeros(3)), samples=1
+    )
     blocks = fine.image.reshape(150, 4, 200, 4).mean((1, 3))
     assert np.abs(blocks - view.image).mean() < 0.25 * np.abs(np.roll(blocks, 1, 1) - view.image).mean()
     middle = fine.depth.reshape(150, 4, 200, 4)[:, 1:3, :, 1:3].mean((1, 3))
@@ -184,7 +189,7 @@ def test_a_camera_outside_the_room_is_an_error():
     with pytest.raises(ValueError, match="moving"):
         World.random(0, objects=3, moving=4)
     for lens in ((0, 4, 1.0), (4, 4, 0.0), (4, 4, np.nan)):
-        with pytest.raises(ValueError, match="lens"):
-            Lens(*lens)
+        with pytest.raises(ValueError, match="pixels"):
+            Pinhole.of(*lens)
     with pytest.raises(ValueError, match="samples"):
         world.view(LENS, Pose(np.eye(3), np.zeros(3)), samples=0)
