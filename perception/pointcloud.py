@@ -23,6 +23,7 @@ SCORED = 1024  # points that a trial is judged by ...
 BLOCK = 128  # ... so many at a time
 FITTED = 4096  # points that the best one is fitted to
 ROUNDS = 8  # of the fit
+MAX_SIDE = 2**14  # of a depth image, pixels
 MAX_VOXELS = 2**20  # along each axis: three numbers of a voxel fit one of 64 bits
 
 Std = float | np.ndarray | Callable[[np.ndarray], Any]
@@ -64,6 +65,10 @@ class PointCloud:
                 raise ValueError(f"{name} of {n} points must have shape {shape}, got {value.shape}")
             object.__setattr__(self, name, value)
         require_finite(points=self.points)
+        if self.pixel is not None and n and not (self.pixel.min() >= 0 and self.pixel.max() < MAX_SIDE):
+            raise ValueError(
+                f"pixels must lie from 0 to {MAX_SIDE - 1}, got {self.pixel.min()} to {self.pixel.max()}"
+            )
 
     def __len__(self) -> int:
         return len(self.points)

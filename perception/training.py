@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class Run:
                  draws the batch, and is saved with the run.
         config:  settings.
         seed:    of that generator.
+        about:   what else a saved run must agree in, to be gone on with: numbers and texts.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Run:
         loss: Callable[[nn.Module, np.random.Generator], dict[str, Tensor]],
         config: RunConfig,
         seed: int = 0,
+        about: dict[str, Any] | None = None,
     ):
         self.network, self.loss, self.config = network, loss, config
+        self.about = dict(about or {})
         self.rng = np.random.default_rng(seed)
         self.optimizers = _optimizers(network, config)
         self.averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -125,8 +129,9 @@ class Run:
         except Exception as error:  # of the library, for anything that is not such a file
             raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
         try:
-            if state["config"] != before["config"]:
-                raise ValueError(f"it has settings {state['config']}, not {before['config']}")
+            for name in ("config", "about"):
+                if state[name] != before[name]:
+                    raise ValueError(f"it has settings {state[name]}, not {before[name]}")
             self._put(state)
         except Exception as error:  # whatever is missing or of another kind
             self._put(before)
@@ -139,6 +144,7 @@ class Run:
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "step": self.step,
             "config": asdict(self.config),
+            "about": self.about,
             "rng": _plain(self.rng.bit_generator.state),
             "torch": torch.get_rng_state(),  # for dropout
         }

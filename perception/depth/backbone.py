@@ -14,6 +14,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for channels of 0 to 1
+ENCODER = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "mlp_ratio",
+    "patch_size",
+    "image_size",
+    "out_indices",
+    "use_swiglu_ffn",
+    "layer_norm_eps",
+)
+HEAD = (
+    "patch_size",
+    "reassemble_hidden_size",
+    "reassemble_factors",
+    "neck_hidden_sizes",
+    "fusion_hidden_size",
+    "head_hidden_size",
+)
+LARGEST, MOST_LAYERS = 10_000, 100  # that a configuration may state
 TINY = {"hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "patch_size": 8}
 
 
@@ -45,19 +65,17 @@ class Backbone(nn.Module):
         """
         size = TINY | changes
         layers, width = size["num_hidden_layers"], size["hidden_size"]
+        taps = [layers * k // 6 for k in (2, 3, 5, 6)]
         made = cls.configured(
             {
-                "backbone_config": size
-                | {
-                    "model_type": "dinov2",
-                    "image_size": side,
-                    "out_indices": [layers * k // 6 for k in (2, 3, 5, 6)],
+                "encoder": size | {"image_size": side, "out_indices": taps},
+                "head": {
+                    "patch_size": size["patch_size"],
+                    "reassemble_hidden_size": width,
+                    "neck_hidden_sizes": [width // 4, width // 2, width, width],
+                    "fusion_hidden_size": 32,
+                    "head_hidden_size": 32,
                 },
-                "patch_size": size["patch_size"],
-                "reassemble_hidden_size": width,
-                "neck_hidden_sizes": [width // 4, width // 2, width, width],
-                "fusion_hidden_size": 32,
-                "head_hidden_size": 32,
             }
         )
         nn.init.constant_(made.net.head.conv3.bias, 0.3)  # 1/m: its last step cuts off what is negative
@@ -65,17 +83,20 @@ class Backbone(nn.Module):
 
     @classmethod
     def configured(cls, config: dict[str, Any]) -> "Backbone":
-        """One with random weights, of a configuration of `transformers.DepthAnythingConfig` as a dictionary.
+        """One with random weights, of sizes as `config` gives them; they may come from a stranger's file.
 
         Raises:
             ImportError: the extra `depth` is not installed.
-            ValueError:  no configuration of such a network.
+            ValueError:  no sizes of such a network.
         """
         kind = _transformers()
+        _check(config)
         try:
-            return cls(kind.DepthAnythingForDepthEstimation(kind.DepthAnythingConfig(**config)))
-        except (TypeError, KeyError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"no configuration of Depth Anything: {error}") from None
+            encoder = kind.Dinov2Config(**config["encoder"])
+            head = kind.DepthAnythingConfig(backbone_config=encoder, **config["head"])
+            return cls(kind.DepthAnythingForDepthEstimation(head))
+        except Exception as error:  # of the library, whose checks are many
+            raise ValueError(f"no sizes of Depth Anything: {error}") from None
 
     @classmethod
     def named(cls, name: str | Path, download: bool = False) -> "Backbone":
@@ -92,8 +113,8 @@ class Backbone(nn.Module):
         """
         kind = _transformers()
         try:
-            net = kind.AutoModelForDepthEstimation.from_pretrained(
-                str(name), use_safetensors=True, local_files_only=not download
+            net, found = kind.AutoModelForDepthEstimation.from_pretrained(
+                str(name), use_safetensors=True, local_files_only=not download, output_loading_info=True
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -102,12 +123,21 @@ class Backbone(nn.Module):
             ) from None
         if not isinstance(net, kind.DepthAnythingForDepthEstimation):
             raise ValueError(f"{str(name)!r} is a {type(net).__name__}, not a Depth Anything network")
-        return cls(net)
+        if net.config.depth_estimation_type != "relative":
+            raise ValueError(f"{str(name)!r} says metric depth; one for relative depth, 1/z, is expected")
+        if found["missing_keys"]:
+            raise ValueError(f"{str(name)!r} lacks weights: {', '.join(sorted(found['missing_keys'])[:3])}")
+        return cls(net.float())
 
     @property
     def config(self) -> dict[str, Any]:
         """What `configured` takes to make one like it."""
-        return self.net.config.to_diff_dict()
+        encoder, head = self.net.backbone.config, self.net.config
+        taps = {"out_indices": list(encoder.out_indices)}
+        return {
+            "encoder": {name: getattr(encoder, name) for name in ENCODER if name != "out_indices"} | taps,
+            "head": {name: getattr(head, name) for name in HEAD},
+        }
 
     @property
     def encoder(self) -> nn.Module:
@@ -164,6 +194,9 @@ class Decoder(nn.Module):
         self.neck, self.head = copy.deepcopy(net.neck), copy.deepcopy(net.head)
         self.head.activation2 = nn.Sigmoid()
         self.head.max_depth = 1
+        # Inverse depth from before would begin upside down, and where it is large without gradient.
+        nn.init.normal_(self.head.conv3.weight, std=0.01)
+        nn.init.zeros_(self.head.conv3.bias)
 
     def forward(self, finished: list[Tensor], grid: tuple[int, int], farthest: float) -> Tensor:
         """Depth (b, H, W), m, up to the farthest."""
@@ -190,8 +223,9 @@ def prepared(image: Tensor, patch: int, size: tuple[int, int] | None = None) -> 
 def prepared_events(voxels: Tensor, patch: int, size: tuple[int, int] | None = None) -> Tensor:
     """Voxel grids (b, 3, h, w) as a backbone takes them, of grids (b, 3, H, W).
 
-    What is not zero is brought to mean 0 and standard deviation 1 after the change of size; zeros stay, and a
-    grid without events is all zeros.
+    What is not zero is brought to mean 0 and standard deviation 1 after the change of size, unless it is all
+    alike; zeros stay, and a grid without events is all zeros. Sizes change linearly, not by cubes as in the
+    paper's code, which makes events of the other sign beside each.
     """
     if voxels.ndim != 4 or voxels.shape[1] != 3:
         raise ValueError(f"voxel grids (b, 3, H, W) are expected, got {tuple(voxels.shape)}")
@@ -203,7 +237,8 @@ def prepared_events(voxels: Tensor, patch: int, size: tuple[int, int] | None = N
     number = there.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = x.sum((1, 2, 3), keepdim=True) / number
     std = (((x - mean).square() * there).sum((1, 2, 3), keepdim=True) / number).sqrt()
-    return torch.where(there, (x - mean) / torch.where(std > 0, std, 1.0), 0.0)
+    varied = std > 1e-4 * x.abs().amax((1, 2, 3), keepdim=True)
+    return torch.where(there & varied, (x - mean) / torch.where(varied, std, 1.0), x)
 
 
 def fitted(size: tuple[int, int], patch: int, least: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -216,6 +251,24 @@ def fitted(size: tuple[int, int], patch: int, least: tuple[int, int] | None = No
     if least is not None:
         one, other = (side if side >= low else side + patch for side, low in zip((one, other), least))
     return one, other
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Raise ValueError for what are no sizes, or sizes that would take minutes to be refused."""
+    for part, names in (("encoder", ENCODER), ("head", HEAD)):
+        given = config.get(part)
+        if not isinstance(given, dict) or not given.keys() <= set(names):
+            raise ValueError(f"sizes of the {part} are of {', '.join(names)}, got {given!r}")
+        for name, value in given.items():
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            if len(numbers) > 8 or not all(
+                isinstance(x, (int, float)) and 0 <= x <= LARGEST for x in numbers
+            ):
+                raise ValueError(f"{name} must be numbers from 0 to {LARGEST}, 8 at most, got {value!r}")
+    if not 0 < config["encoder"].get("num_hidden_layers", 12) <= MOST_LAYERS:
+        raise ValueError(f"at most {MOST_LAYERS} layers are accepted, got {config['encoder']}")
+    if not all(config[part].get("patch_size", 14) >= 1 for part in ("encoder", "head")):
+        raise ValueError(f"a patch has at least one pixel, got {config}")
 
 
 def _transformers() -> Any:

@@ -27,6 +27,8 @@ def degraded_frames(
         brightness: least and largest factor.
         share:      of the frames that get rectangles of blur, overexposure or nothing.
     """
+    if frames.dtype.kind != "f":
+        raise ValueError(f"frames of 0 to 1 as floats are expected, got {frames.dtype}: frames / 255")
     out = np.empty_like(frames)
     for k, frame in enumerate(frames):
         bright = np.clip(frame * rng.uniform(*brightness), 0, 1)

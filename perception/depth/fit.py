@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perception.depth.align import si_log, token_loss
 from perception.depth.backbone import Backbone, prepared, prepared_events
@@ -29,8 +30,8 @@ RANK = 8  # of the event copy's adaptation
 class Pairs:
     """n frames, each with the events before it.
 
-    clean:  (n, H, W) frames of 0 to 1, as a good camera in good light has them.
-    seen:   (n, H, W) as the camera has them.
+    clean:  (n, H, W) or (n, H, W, 3) frames of 0 to 1, as a good camera in good light has them.
+    seen:   of the same shape, as the camera has them.
     voxels: (n, 3, H, W) grids of the events of the window that ends with the frame.
     depth:  (n, H, W) m, or None; not finite: unknown.
     """
@@ -39,6 +40,15 @@ class Pairs:
     seen: np.ndarray
     voxels: np.ndarray
     depth: np.ndarray | None = None
+
+    def __post_init__(self):
+        n, *side = self.clean.shape[:3]
+        shapes = {"seen": (self.seen, self.clean.shape), "voxels": (self.voxels, (n, 3, *side))}
+        if self.depth is not None:
+            shapes["depth"] = (self.depth, (n, *side))
+        for name, (array, expected) in shapes.items():
+            if array.shape != expected:
+                raise ValueError(f"{name} of frames {self.clean.shape} must be {expected}, got {array.shape}")
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -50,9 +60,15 @@ class Pairs:
 
     @classmethod
     def joined(cls, parts: "Iterable[Pairs]") -> "Pairs":
-        """Several as one."""
-        columns = zip(*((p.clean, p.seen, p.voxels, p.depth) for p in parts))
-        return cls(*(np.concatenate(column) for column in columns))
+        """Several as one; without depth if one has none."""
+        listed = list(parts)
+        depth = None
+        if all(p.depth is not None for p in listed):
+            depth = np.concatenate([p.depth for p in listed])  # type: ignore[misc]
+        clean, seen, voxels = (
+            np.concatenate(column) for column in zip(*((p.clean, p.seen, p.voxels) for p in listed))
+        )
+        return cls(clean, seen, voxels, depth)
 
 
 def teach(pairs: Pairs, batch: int = 16) -> Loss:
@@ -61,16 +77,15 @@ def teach(pairs: Pairs, batch: int = 16) -> Loss:
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.integers(0, len(pairs), batch)
-        frames, mirrored = pairs.clean[rows].astype(np.float32), rng.random() < 0.5
-        frames = np.clip(frames * rng.uniform(0.6, 1.4, (batch, 1, 1)), 0, 1).astype(np.float32)
-        wanted = 1 / torch.from_numpy(truth[rows].astype(np.float32))
-        x = prepared(torch.from_numpy(frames), network.patch)  # type: ignore[arg-type]
-        if mirrored:
+        frames = pairs.clean[rows].astype(np.float32)
+        bright = rng.uniform(0.6, 1.4, (batch, *[1] * (frames.ndim - 1)))
+        x = prepared(_tensor(np.clip(frames * bright, 0, 1), network), network.patch)  # type: ignore[arg-type]
+        wanted = 1 / _tensor(truth[rows], network)
+        if rng.random() < 0.5:
             x, wanted = x.flip(-1), wanted.flip(-1)
         known = wanted.isfinite() & (wanted > 0)
-        said = network(x)
-        gap = torch.where(known, said - torch.where(known, wanted, 0.0), 0.0)
-        slopes = gap.diff(dim=-1).abs().mean() + gap.diff(dim=-2).abs().mean()
+        gap = torch.where(known, as_large(network(x), wanted) - torch.where(known, wanted, 0.0), 0.0)
+        slopes = sum((_slope(gap, known, axis) for axis in (-1, -2)), gap.new_zeros(()))
         return {"disparity": 4 * gap.abs().sum() / known.sum().clamp(min=1), "slopes": 4 * slopes}
 
     return loss
@@ -82,7 +97,7 @@ def align(pairs: Pairs, batch: int = 16) -> Loss:
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
         rows = rng.integers(0, len(pairs), batch)
-        frames, voxels = _mirrored(network.patch, pairs.clean[rows], pairs.voxels[rows], rng)
+        frames, voxels = _mirrored(network, pairs.clean[rows], pairs.voxels[rows], rng)
         teacher, wanted = _taught(network, frames)
         student = network.of_events(voxels)
         said = network.disparity(student)
@@ -104,14 +119,15 @@ def fuse(pairs: Pairs, batch: int = 16, events: bool = True) -> Loss:
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
         rows = rng.integers(0, len(pairs), batch)
-        clean, spoilt = pairs.clean[rows], pairs.seen[rows]
-        as_seen = rng.random(batch) < 0.5
-        given = degraded_frames(np.where(as_seen[:, None, None], spoilt, clean).astype(np.float32), rng)
+        clean, given = pairs.clean[rows].astype(np.float32), pairs.seen[rows].astype(np.float32)
+        as_clean = rng.random(batch) < 0.5
+        given[as_clean] = clean[as_clean]
+        given = degraded_frames(given, rng)
         grids = degraded_voxels(pairs.voxels[rows].astype(np.float32), rng)
-        both = np.stack((clean.astype(np.float32), given), 1).reshape(-1, *clean.shape[1:])
-        frames, voxels = _mirrored(network.patch, both, grids if events else 0 * grids, rng)
-        teacher, wanted = _taught(network, frames[0::2])
-        student = network.of_both(frames[1::2], voxels)
+        both = np.concatenate((clean, given))
+        frames, voxels = _mirrored(network, both, grids if events else 0 * grids, rng)
+        teacher, wanted = _taught(network, frames[:batch])
+        student = network.of_both(frames[batch:], voxels)
         said = network.disparity(student)
         return {
             "tokens": token_loss(student.tokens, teacher.tokens),
@@ -131,21 +147,29 @@ def adapt(pairs: Pairs, farthest: float, batch: int = 16) -> Loss:
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
+        network.fuse.eval()  # what does not learn has no dropout
         rows = rng.integers(0, len(pairs), batch)
-        seen, grids = pairs.seen[rows].astype(np.float32), pairs.voxels[rows].astype(np.float32)
-        wanted = torch.from_numpy(truth[rows].astype(np.float32))
-        frames = prepared(torch.from_numpy(seen), network.patch)
-        voxels = prepared_events(torch.from_numpy(grids), network.patch)
+        wanted = _tensor(truth[rows], network)
+        frames = prepared(_tensor(pairs.seen[rows], network), network.patch)
+        voxels = prepared_events(_tensor(pairs.voxels[rows], network), network.patch)
         parts: dict[str, Tensor] = {}
         for kind in KINDS:
             with torch.no_grad():
                 reading = network.reading(frames, voxels, kind)
             depth, doubt = network.depth(reading, farthest, kind)
+            depth = as_large(depth, wanted)
             parts[kind] = si_log(depth, wanted, NEAREST, farthest)
-            parts[f"{kind} doubt"] = 0.1 * _laplace(depth.detach(), doubt, wanted, farthest)
+            parts[f"{kind} doubt"] = 0.1 * _laplace(depth.detach(), as_large(doubt, wanted), wanted, farthest)
         return parts
 
     return loss
+
+
+def as_large(image: Tensor, like: Tensor) -> Tensor:
+    """Images (b, h, w) at the size of others (b, H, W)."""
+    if image.shape == like.shape:
+        return image
+    return F.interpolate(image[:, None], like.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 
 def with_lora(backbone: Backbone, rank: int = RANK) -> None:
@@ -187,10 +211,15 @@ def _truth(pairs: Pairs) -> np.ndarray:
     return pairs.depth
 
 
-def _mirrored(patch, frames, voxels, rng):
+def _tensor(array: np.ndarray, network: nn.Module) -> Tensor:
+    """float32, where the network is."""
+    return torch.from_numpy(np.asarray(array, np.float32)).to(next(network.parameters()).device)
+
+
+def _mirrored(network, frames, voxels, rng):
     """Frames and grids as a backbone takes them, both mirrored or neither; a mirror leaves polarity alone."""
-    x = prepared(torch.from_numpy(np.asarray(frames, np.float32)), patch)
-    v = prepared_events(torch.from_numpy(np.asarray(voxels, np.float32)), patch)
+    x = prepared(_tensor(frames, network), network.patch)
+    v = prepared_events(_tensor(voxels, network), network.patch)
     return (x.flip(-1), v.flip(-1)) if rng.random() < 0.5 else (x, v)
 
 
@@ -200,9 +229,15 @@ def _taught(network: FUSE, frames: Tensor) -> tuple[Reading, Tensor]:
     return reading, network.disparity(reading)
 
 
+def _slope(gap: Tensor, known: Tensor, axis: int) -> Tensor:
+    """Mean difference of neighbours that are both known."""
+    n = gap.shape[axis] - 1
+    both = known.narrow(axis, 0, n) & known.narrow(axis, 1, n)
+    return torch.where(both, gap.diff(dim=axis).abs(), 0.0).sum() / both.sum().clamp(min=1)
+
+
 def _laplace(depth, doubt, truth, farthest):
     known = truth.isfinite() & (truth > NEAREST) & (truth <= farthest)
     gap = torch.log(torch.where(known, truth, 1.0)) - torch.log(depth.clamp(min=NEAREST))
-    wide = nn.functional.interpolate(doubt[:, None], depth.shape[-2:], mode="bilinear")[:, 0]
-    each = gap.abs() * (-wide).exp() + wide
+    each = gap.abs() * (-doubt).exp() + doubt
     return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)

@@ -17,6 +17,7 @@ from perception.depth.backbone import Backbone
 from perception.depth.fredfuse import Concatenation, FreDFuse, GuidedFuse
 
 KINDS = ("both", "frames", "events")
+DOUBTS = (-6.0, 2.0)  # least and largest
 FUSIONS: dict[str, Any] = {"fredfuse": FreDFuse, "guided": GuidedFuse, "concatenation": Concatenation}
 
 
@@ -101,7 +102,7 @@ class FUSE(nn.Module):
             kind:     of KINDS: what the reading is of.
         """
         depth = self.decoder(*reading, farthest)
-        doubt = self.doubt[kind](reading.tokens[-1][:, 1:].float())[..., 0]
+        doubt = self.doubt[kind](reading.tokens[-1][:, 1:].float())[..., 0].clamp(*DOUBTS)
         return depth, doubt.unflatten(-1, reading.grid)
 
     def forward(self, frames: Tensor, voxels: Tensor) -> Tensor:

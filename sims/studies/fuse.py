@@ -42,6 +42,7 @@ from sims.train.fuse import (
     N_ROOMS,
     STEPS,
     TEST,
+    Plan,
     aligned_events,
     disparities,
     fused,
@@ -49,7 +50,7 @@ from sims.train.fuse import (
     relative_errors,
     taught,
 )
-from tracking.program import Parser, natural, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.fuse"
 SPOILT = ("night", "blur", "overexposed")
@@ -61,6 +62,7 @@ FUSED = {
 }
 ROWS = ("constant", "frames", "events", *FUSED)
 
+ROOMS_APART = 10_000  # of a seed and the next
 Found = dict[str, dict[str, list[float]]]  # row -> condition -> error of each room
 
 
@@ -73,8 +75,8 @@ def one_seed(
     seed: int, args: argparse.Namespace, tests: dict[str, Pairs], console: Console
 ) -> dict[str, Any]:
     """Errors of all rows after trainings of one seed, and how far the event copy came."""
-    at = {name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()}
-    pairs = made(range(1000 * seed, 1000 * seed + args.rooms), args.side, console)
+    first = ROOMS_APART * seed
+    pairs = made(range(first, first + args.rooms), args.side, console)
 
     def advance(training: Run, parts: dict[str, float]) -> None:
         said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
@@ -86,10 +88,12 @@ def one_seed(
             for name, test in tests.items()
         }
 
-    backbone = taught(pairs, at["teach"], seed, None, advance)
+    at = {name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()}
+    plan = Plan(steps=at, seed=seed, advance=advance)
+    backbone = taught(plan, pairs)
     backbone.requires_grad_(False)
     untrained = closeness(FUSE(backbone, backbone.another()), tests["clean"])
-    events = aligned_events(backbone, pairs, at["align"], seed, None, advance)
+    events = aligned_events(plan, backbone, pairs)
     plain = FUSE(backbone, events)
     errors: Found = {
         "constant": {
@@ -100,9 +104,7 @@ def one_seed(
         "events": scored(plain, "events"),
     }
     for name, (fusion, with_events) in FUSED.items():
-        network = fused(
-            backbone, events, pairs, at["fuse"], seed, None, advance, fusion=fusion, with_events=with_events
-        )
+        network = fused(plan, backbone, events, pairs, fusion, with_events)
         shown = tests if with_events else {k: without_events(test) for k, test in tests.items()}
         errors[name] = {
             k: of_rooms(relative_errors(disparities(network, test, "both"), test), args.tests)
@@ -145,7 +147,10 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         mean[row]["spoilt"] = np.mean([mean[row][name] for name in SPOILT], 0).tolist()
     return {
         "errors": mean,
-        "seeds": [{row: summary(f["errors"][row]) for row in ROWS} for f in found],
+        "seeds": [
+            {row: {name: float(np.mean(f["errors"][row][name])) for name in CONDITIONS} for row in ROWS}
+            for f in found
+        ],
         "agreement": [f["agreement"] for f in found],
     }
 
@@ -164,6 +169,9 @@ def show(found: dict[str, Any]) -> None:
     console.print(
         "spoilt: night, blur and overexposed together. Errors below those of FUSE would be positive gaps."
     )
+    for other in ROWS[:-1]:
+        each = [np.mean([f["FUSE"][c] - f[other][c] for c in SPOILT]) for f in found["seeds"]]
+        console.print(f"spoilt, FUSE minus {other}, by seed: {', '.join(f'{gap:+.3f}' for gap in each)}")
     before, after = np.mean(found["agreement"], 0)
     console.print(
         f"Cosine of tokens of events and of clean frames: {before:.3f} before stage 1, {after:.3f} after."
@@ -196,15 +204,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=positive, default=3, metavar="N", help="trainings of everything; default: 3")
     add("--rooms", type=positive, default=N_ROOMS, metavar="N", help=f"of each training; default: {N_ROOMS}")
     add("--tests", type=positive, default=40, metavar="N", help="other rooms; default: 40")
-    add("--side", type=natural, default=64, help="of the images, pixels; default: 64")
+    add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}; default: 1")
     add("--quick", action="store_true", help="a few rooms and steps, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
     if args.quick:
         args.seeds, args.rooms, args.tests, args.scale = 1, 4, 2, 0.002
-    if args.tests < 2 or not args.scale > 0:
-        parser.error("--tests must be at least 2, for intervals, and --scale above 0")
+    if args.rooms > ROOMS_APART:
+        parser.error(f"--rooms must be at most {ROOMS_APART}")
+    if args.tests < 2 or not 0 < args.scale <= 100:
+        parser.error("--tests must be at least 2, for intervals, and --scale above 0 and at most 100")
     return args
 
 

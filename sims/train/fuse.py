@@ -3,8 +3,8 @@
 The data are frames and events of random ray-cast rooms, made before training starts. Stage 0 teaches a tiny
 backbone depth from clean frames; with --backbone a pretrained one is taken instead. Stages 1 and 2 learn
 without depth, stage 3 the decoder with it (`perception.depth.fit`). Progress goes to standard error, the
-result to standard output; a run is saved every minute and after each stage, and the same command goes on
-where it was. Exit status as of `sims.compare`.
+result to standard output; a run is saved about every minute and after each stage, and the same command goes
+on where it was. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licen
 - Data: {rooms} ray-cast rooms (`sims.rooms`), 4 frames of {side} x {side} pixels each with the events of the
   50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
 - Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
-- Steps: {steps}; {minutes:.0f} CPU minutes on one core; seed {seed}, {date}.
+- Steps: {steps}; {minutes:.0f} CPU minutes in the last call; seed {seed}, {date}.
 - Mean relative error of metric depth on {tests} further rooms, up to {farthest:g} m:
 
 | | both | frames alone | events alone |
@@ -57,104 +58,116 @@ Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licen
 Depth is of rooms of some metres; elsewhere only the decoder wants to be trained again (stage 3).
 """
 
-Advance = Callable[[Run, dict[str, float]], object]
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How stages are trained.
+
+    steps:   of each stage.
+    seed:    of weights and batches.
+    resume:  where stages are saved and go on from, or None.
+    about:   what a saved stage must agree in to be gone on with.
+    device:  where they are trained.
+    advance: told the run and the means of the parts of its loss, now and then.
+    """
+
+    steps: dict[str, int]
+    seed: int = 0
+    resume: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    advance: Callable[[Run, dict[str, float]], object] = lambda run, parts: None
+
+    def train(self, stage: str, network: nn.Module, loss: Any) -> None:
+        """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        config = RunConfig(steps=self.steps[stage], rate=RATE[stage], muon=3.0, average=0.995)
+        training = Run(network, loss, config, self.seed, self.about)
+        file = None if self.resume is None else self.resume.with_name(f"{self.resume.name}.{stage}")
+        if file is not None and file.exists():
+            training.resume(file)
+        saved = time.monotonic()
+        while not training.done:
+            self.advance(training, training.train(SHOWN))
+            if file is not None and (time.monotonic() - saved > SAVED or training.done):
+                training.save(file)
+                saved = time.monotonic()
+        training.use_average()
+        network.eval()
 
 
-def staged(
-    stage: str, network: nn.Module, loss: Any, steps: int, seed: int, resume: Path | None, advance: Advance
-) -> None:
-    """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = Run(network, loss, RunConfig(steps=steps, rate=RATE[stage], muon=3.0, average=0.995), seed)
-    file = None if resume is None else resume.with_name(f"{resume.name}.{stage}")
-    if file is not None and file.exists():
-        training.resume(file)
-    saved = time.monotonic()
-    while not training.done:
-        advance(training, training.train(SHOWN))
-        if file is not None and (time.monotonic() - saved > SAVED or training.done):
-            training.save(file)
-            saved = time.monotonic()
-    training.use_average()
-    network.eval()
-
-
-def taught(pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance) -> Backbone:
+def taught(plan: Plan, pairs: Pairs) -> Backbone:
     """A tiny backbone that knows depth of clean frames."""
-    torch.manual_seed(seed)
-    backbone = Backbone.tiny(pairs.clean.shape[-1])
-    staged("teach", backbone, fit.teach(pairs), steps, seed, resume, advance)
+    torch.manual_seed(plan.seed)
+    backbone = Backbone.tiny(pairs.clean.shape[2])
+    plan.train("teach", backbone, fit.teach(pairs))
     return backbone
 
 
-def aligned_events(
-    backbone: Backbone, pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance
-) -> Backbone:
+def aligned_events(plan: Plan, backbone: Backbone, pairs: Pairs) -> Backbone:
     """A copy of a backbone that says of events what that says of frames."""
-    torch.manual_seed(seed + 1)
+    torch.manual_seed(plan.seed + 1)
     network = FUSE(backbone, backbone.another())
     network.requires_grad_(False)
     fit.with_lora(network.events)
-    staged("align", network, fit.align(pairs), steps, seed, resume, advance)
+    plan.train("align", network, fit.align(pairs))
     fit.merged(network.events)
     return network.events
 
 
 def fused(
+    plan: Plan,
     backbone: Backbone,
     events: Backbone,
     pairs: Pairs,
-    steps: int,
-    seed: int,
-    resume: Path | None,
-    advance: Advance,
     fusion: str = "fredfuse",
     with_events: bool = True,
 ) -> FUSE:
     """Both backbones, and a fusion that has learned which of them to trust."""
-    torch.manual_seed(seed + 2)
+    torch.manual_seed(plan.seed + 2)
     network = FUSE(backbone, events, fusion)
     network.requires_grad_(False)
     network.fuse.requires_grad_(True)
-    staged("fuse", network, fit.fuse(pairs, events=with_events), steps, seed, resume, advance)
+    plan.train("fuse", network, fit.fuse(pairs, events=with_events))
     return network
 
 
-def adapted(
-    network: FUSE, pairs: Pairs, steps: int, seed: int, resume: Path | None, advance: Advance
-) -> None:
+def adapted(plan: Plan, network: FUSE, pairs: Pairs) -> None:
     """Teach the decoder of a network metric depth."""
-    torch.manual_seed(seed + 3)
+    torch.manual_seed(plan.seed + 3)
     network.requires_grad_(False)
     network.decoder.requires_grad_(True)
     network.doubt.requires_grad_(True)
-    staged("adapt", network, fit.adapt(pairs, FARTHEST), steps, seed, resume, advance)
+    plan.train("adapt", network, fit.adapt(pairs, FARTHEST))
 
 
 @torch.no_grad()
 def disparities(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
     """(n, H, W) inverse depth up to scale and shift that a network says of pairs."""
-    found = []
-    for x, v in _batches(network, pairs, batch):
-        found.append(network.disparity(network.reading(x, v, kind)).float().numpy())
-    return np.concatenate(found)
+    said = (network.disparity(network.reading(x, v, kind)) for x, v in _batches(network, pairs, batch))
+    return _at_the_size_of(pairs, said)
 
 
 @torch.no_grad()
 def depths(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
     """(n, H, W) metric depth that a network says of pairs."""
-    found = []
-    for x, v in _batches(network, pairs, batch):
-        found.append(network.depth(network.reading(x, v, kind), FARTHEST, kind)[0].float().numpy())
-    return np.concatenate(found)
+    batches = _batches(network, pairs, batch)
+    said = (network.depth(network.reading(x, v, kind), FARTHEST, kind)[0] for x, v in batches)
+    return _at_the_size_of(pairs, said)
 
 
 def _batches(network, pairs, batch):
     network.eval()
+    device = next(network.parameters()).device
     for k in range(0, len(pairs), batch):
         part = pairs[k : k + batch]
-        seen, grids = (torch.from_numpy(a.astype(np.float32)) for a in (part.seen, part.voxels))
+        seen, grids = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (part.seen, part.voxels))
         yield prepared(seen, network.patch), prepared_events(grids, network.patch)
+
+
+def _at_the_size_of(pairs, said):
+    like = torch.empty(1, *pairs.clean.shape[1:3])
+    return np.concatenate([fit.as_large(image.float().cpu(), like).numpy() for image in said])
 
 
 def relative_errors(disparity: np.ndarray, pairs: Pairs) -> np.ndarray:
@@ -180,24 +193,28 @@ def train(args: argparse.Namespace) -> None:
     """All stages, scores, weights."""
     console = Console(stderr=True)
     torch.set_num_threads(args.threads)
+    named = Backbone.named(args.backbone, download=True).to(args.device) if args.backbone else None
     pairs = made(range(args.seed, args.seed + args.rooms), args.side, console)
     used = time.process_time()
-    at = {name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()}
 
     def advance(training: Run, parts: dict[str, float]) -> None:
         said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
         print(f"{training.step} of {training.config.steps}: {said}", file=sys.stderr, flush=True)
 
-    common = {"seed": args.seed, "resume": args.resume, "advance": advance}
-    backbone = (
-        Backbone.named(args.backbone, download=True)
-        if args.backbone
-        else taught(pairs, at["teach"], **common)
+    plan = Plan(
+        steps={name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()},
+        seed=args.seed,
+        resume=args.resume,
+        about={name: getattr(args, name) or "" for name in ("seed", "rooms", "side", "backbone", "fusion")},
+        device=args.device,
+        advance=advance,
     )
+    backbone = named or taught(plan, pairs)
     backbone.requires_grad_(False)
-    events = aligned_events(backbone, pairs, at["align"], **common)
-    network = fused(backbone, events, pairs, at["fuse"], fusion=args.fusion, **common)
-    adapted(network, pairs, at["adapt"], **common)
+    events = aligned_events(plan, backbone, pairs)
+    network = fused(plan, backbone, events, pairs, args.fusion)
+    adapted(plan, network, pairs)
+    minutes = (time.process_time() - used) / 60
     rows = {}
     for condition in CONDITIONS:
         test = made(range(args.seed + TEST, args.seed + TEST + args.tests), args.side, console, (condition,))
@@ -210,8 +227,8 @@ def train(args: argparse.Namespace) -> None:
         "backbone": args.backbone or "tiny",
         "fusion": args.fusion,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "steps": ", ".join(f"{name} {steps}" for name, steps in at.items()),
-        "minutes": (time.process_time() - used) / 60,
+        "steps": ", ".join(f"{name} {steps}" for name, steps in plan.steps.items()),
+        "minutes": minutes,
         "seed": args.seed,
         "date": date.today().isoformat(),
         "tests": args.tests,
@@ -245,11 +262,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
     add("--seed", type=natural, default=0)
     add("--threads", type=positive, default=1)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
-    if not args.scale > 0:
-        parser.error("--scale must be larger than 0")
+    if not 0 < args.scale <= 100:
+        parser.error("--scale must be larger than 0, at most 100")
     return run(PROGRAM, lambda: train(args))
 
 

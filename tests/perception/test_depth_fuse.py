@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from perception.depth import fit
+from perception.depth import fit, fredfuse
 from perception.depth.align import agreement, si_log, token_loss
 from perception.depth.backbone import Backbone, fitted, prepared, prepared_events
 from perception.depth.estimator import Estimator, load
@@ -266,8 +266,6 @@ def test_stages_without_labels_never_read_depth(network, stage):
     assert said[0].keys() == said[1].keys()
     for one, other in zip(said[0].values(), said[1].values()):
         assert torch.equal(one, other)
-    for learns in (fit.teach(data, 4), fit.adapt(data, 10.0, 4)):
-        assert learns is not None
     with pytest.raises(ValueError, match="learns from depth"):
         fit.adapt(Pairs(data.clean, data.seen, data.voxels), 10.0)
 
@@ -374,3 +372,172 @@ def test_files_of_something_else_are_refused(network, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError):
         load(tmp_path / "x.safetensors")
+
+
+# what each part is given
+
+
+def test_image_leads_low_frequencies_and_events_high_ones():
+    torch.manual_seed(0)
+    fuse, image, fired = FreDFuse(32, 2).eval(), torch.randn(1, 12, 32), torch.randn(1, 12, 32)
+    for attention in (fuse.low, fuse.high):
+        torch.nn.init.zeros_(attention.out.weight)  # leaves what asks
+    split = {"low": lambda x, grid: (x, 0 * x), "high": lambda x, grid: (0 * x, x)}
+    for kind, leads in (("low", 0), ("high", 1)):
+        for part in ("image", "events"):
+            fuse._modules.pop(part, None)
+            object.__setattr__(fuse, part, split[kind])
+        out = fuse(image, fired, (3, 4))
+        changed = [
+            fuse(image + 1.0 * image.flip(1), fired, (3, 4)),
+            fuse(image, fired + fired.flip(1), (3, 4)),
+        ]
+        assert torch.equal(changed[1 - leads], out)
+        assert not torch.allclose(changed[leads], out, atol=1e-3)
+
+
+def test_high_frequencies_are_gathered_from_differences(monkeypatch):
+    seen = []
+    monkeypatch.setattr(fredfuse, "_gathered", lambda pyramid, joins: seen.append(pyramid) or pyramid[0])
+    x = torch.randn(1, 16, 8)
+    fredfuse.Decoupling(8)(x, (4, 4))
+    image = x.transpose(1, 2).unflatten(-1, (4, 4))
+    smooth = gaussian_pyramid(image)
+    for found, expected in zip(seen, (smooth, differences(smooth))):
+        assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
+def test_groups_of_channels_hear_each_other():
+    torch.manual_seed(0)
+    join, level = fredfuse.Join(64), torch.randn(1, 64, 2, 2)
+    coarser = torch.randn(1, 64, 1, 1)
+    other = level.clone()
+    other[:, -1] += 5.0
+    changed = (join(level, coarser) != join(other, coarser)).any(-1).any(-1)[0]
+    assert changed.sum() > 64 // 8  # more than its own group
+
+
+def test_attention_forgets_in_training_alone():
+    torch.manual_seed(0)
+    attention, x = GuidedAttention(32, 2), torch.randn(1, 9, 32)
+    assert not torch.equal(attention(x, x), attention(x, x))
+    attention.eval()
+    assert torch.equal(attention(x, x), attention(x, x))
+
+
+def test_adaptations_have_the_scale_of_the_code(network):
+    fit.with_lora(network.events)
+    found = (getattr(m, "scaling", None) for m in network.events.modules())
+    scales = {scaling["default"] for scaling in found if isinstance(scaling, dict)}
+    assert scales == {1 / 8}
+
+
+def test_frames_and_grids_are_mirrored_together(network):
+    frames, grids = np.zeros((1, 8, 16)), np.zeros((1, 3, 8, 16))
+    frames[..., :8], grids[..., :8] = 1.0, np.arange(8) + 1.0
+    sides = set()
+    for seed in range(12):
+        x, v = fit._mirrored(network, frames, grids, np.random.default_rng(seed))
+        left = x[0, 0, 0, 2] > x[0, 0, 0, -3]
+        assert left == (v[0, 0, 0, :8].abs().sum() > 0)
+        sides.add(bool(left))
+    assert sides == {False, True}
+
+
+def test_the_teacher_sees_clean_frames_and_fusion_seen_and_clean_ones(network, monkeypatch):
+    monkeypatch.setattr(fit, "degraded_frames", lambda frames, rng: frames)
+    monkeypatch.setattr(fit, "degraded_voxels", lambda grids, rng: 7 * grids)
+    data = pairs(40)
+    data = Pairs(0 * data.clean + 0.25, 0 * data.clean + 0.75, data.voxels, data.depth)
+    taught, given, grids = [], [], []
+    of_frames, of_both = network.of_frames, network.of_both
+    network.of_frames = lambda x: taught.append(x) or of_frames(x)
+    network.of_both = lambda x, v: given.append(x) or grids.append(v) or of_both(x, v)
+    fit.fuse(data, 40)(network, np.random.default_rng(0))
+    clean, seen = (prepared(torch.full((1, 32, 32), value), 8)[0] for value in (0.25, 0.75))
+    assert all(torch.allclose(x, clean, atol=1e-5) for x in taught[0])
+    as_clean = [torch.allclose(x, clean, atol=1e-5) for x in given[0]]
+    assert 8 < sum(as_clean) < 32
+    assert all(c or torch.allclose(x, seen, atol=1e-5) for c, x in zip(as_clean, given[0]))
+    taught.clear()
+    fit.align(data, 8)(network, np.random.default_rng(0))
+    assert all(torch.allclose(x, clean, atol=1e-5) for x in taught[0])
+    taught.clear()
+    fit.adapt(data, 10.0, 8)(network, np.random.default_rng(0))
+    assert all(torch.allclose(x, seen, atol=1e-5) for x in taught[0])
+
+
+def test_doubt_is_least_wrong_where_it_says_the_mean_error_and_leaves_depth_alone(network):
+    truth, said = torch.full((1, 4, 4), 2.0), 2.0 * torch.exp(torch.tensor([0.1, -0.3])).repeat(1, 4, 2)
+    doubt = torch.full((1, 4, 4), float(np.log(0.2)), requires_grad=True)
+    fit._laplace(said, doubt, truth, 10.0).backward()
+    assert doubt.grad.sum().abs() < 1e-6
+    network.requires_grad_(True)
+    parts = fit.adapt(pairs(), 10.0, 4)(network, np.random.default_rng(0))
+    sum(value for name, value in parts.items() if "doubt" in name).backward()
+    assert all(p.grad is None for p in network.decoder.parameters())
+    assert all(p.grad is not None for p in network.doubt.parameters())
+
+
+def test_slopes_do_not_cross_into_the_unknown():
+    known = torch.tensor([[[True, True, False, True, True]]])
+    gap = torch.where(known, torch.tensor([1.0, 3.0, 9.0, 4.0, 4.0]), 0.0)
+    assert float(fit._slope(gap, known, -1)) == pytest.approx((2 + 0) / 2)
+
+
+def test_stages_take_sizes_that_are_no_multiple_of_the_patch(network):
+    data = pairs(6, 36)
+    for loss in (
+        fit.teach(data, 4)(network.image, np.random.default_rng(0)),
+        fit.adapt(data, 10.0, 4)(network, np.random.default_rng(0)),
+    ):
+        assert all(torch.isfinite(value) for value in loss.values())
+
+
+def test_pairs_agree_in_size():
+    data = pairs()
+    with pytest.raises(ValueError, match="voxels of frames"):
+        Pairs(data.clean, data.seen, data.voxels[:, :2])
+    with pytest.raises(ValueError, match="depth of frames"):
+        Pairs(data.clean, data.seen, data.voxels, data.depth[1:])
+    unlabelled = Pairs.joined([data, Pairs(data.clean, data.seen, data.voxels)])
+    assert unlabelled.depth is None
+    assert len(unlabelled) == 12
+
+
+def test_deviation_is_that_of_the_doubt_and_the_span_counts(network):
+    estimator = Estimator(network.train(), 10.0, 50_000)
+    frame, stream = np.random.default_rng(0).random((32, 32)), events()
+    torch.nn.init.constant_(network.doubt["both"].bias, -2.0)
+    said = estimator.step(frame, stream, (0, 50_000))
+    assert network.training
+    np.testing.assert_allclose(said.std / said.depth, 2**0.5 * np.exp(-2.0), rtol=1e-4)
+    assert not np.allclose(estimator.step(frame, stream, (0, 90_000)).depth, said.depth, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"encoder": {"backbone": "some/name", "use_pretrained_backbone": True}},
+        {"encoder": {"num_hidden_layers": 3000}},
+        {"encoder": {"hidden_size": 0}},
+        {"encoder": {"patch_size": 0}},
+        {"encoder": {"hidden_size": "32"}},
+        {"encoder": {"out_indices": list(range(50))}},
+        {"head": {"use_timm_backbone": True}},
+        {"head": None},
+    ],
+)
+def test_a_file_cannot_ask_for_a_download_or_for_sizes_without_end(network, changed):
+    config = {k: dict(v) for k, v in network.image.config.items()}
+    for part, values in changed.items():
+        config[part] = values if values is None else config[part] | values
+    with pytest.raises(ValueError):
+        Backbone.configured(config)
+
+
+def test_grids_that_are_all_alike_stay_as_they_are():
+    for value in (1.0, 0.1, -0.7):
+        grid = torch.zeros(1, 3, 8, 8)
+        grid[0, 1, 2:6] = value
+        assert torch.equal(prepared_events(grid, 8), grid)
