@@ -24,7 +24,7 @@ def commands():
     return re.findall(r"-m sims\.compare (.+)", text)
 
 
-TRACKING, EVENTS, ROOMS = (body for kind, body in BLOCKS if kind == "python")
+TRACKING, EVENTS, ROOMS, DEPTH = (body for kind, body in BLOCKS if kind == "python")
 
 
 def printed(code, folder):
@@ -59,6 +59,12 @@ def test_rooms_run_as_pasted(tmp_path):
     assert int(events) > 1000
     assert shape == ["(64,", "64)"]
     assert 0.5 < float(depth) < 5
+
+
+def test_depth_runs_as_pasted(tmp_path):
+    pytest.importorskip("transformers")
+    (line,) = printed(DEPTH, tmp_path)
+    assert re.fullmatch(r"both \(64, 64\) \d+", line)
 
 
 def test_a_recording_is_described_shown_and_turned_into_images(tmp_path):

@@ -249,15 +249,16 @@ def data(n=3, windows=5):
     return Sequences(grid, truth, flow, [[events] * windows] * n, np.array([SPAN] * windows))
 
 
-def test_training_without_labels_never_reads_them():
+@pytest.mark.parametrize(("flow", "part"), [("constancy", "flow"), ("contrast", "contrast")])
+def test_training_without_labels_never_reads_them(flow, part):
     whole = data()
     blind = Sequences(whole.voxels, None, None, whole.events, whole.span)
     found = []
     for known in (whole, blind):
         torch.manual_seed(0)
         network = torch.nn.ModuleDict({"image": FireNet(channels=4), "flow": FireFlowNet(channels=4)})
-        parts = photometric(known, batch=2, length=4)(network, np.random.default_rng(0))
-        assert set(parts) == {"contrast", "photometric", "constancy", "variation"}
+        parts = photometric(known, batch=2, length=4, flow=flow)(network, np.random.default_rng(0))
+        assert set(parts) == {part, "photometric", "constancy", "variation"}
         torch.stack(list(parts.values())).sum().backward()
         found.append([p.grad.clone() for p in network.parameters()])
         assert all(p.grad.abs().sum() > 0 for p in network.parameters())
