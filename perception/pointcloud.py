@@ -65,6 +65,8 @@ class PointCloud:
                 raise ValueError(f"{name} of {n} points must have shape {shape}, got {value.shape}")
             object.__setattr__(self, name, value)
         require_finite(points=self.points)
+        if self.std is not None:
+            require_positive(std=self.std)
         if self.pixel is not None and n and not (self.pixel.min() >= 0 and self.pixel.max() < MAX_SIDE):
             raise ValueError(
                 f"pixels must lie from 0 to {MAX_SIDE - 1}, got {self.pixel.min()} to {self.pixel.max()}"
@@ -236,9 +238,9 @@ def clusters(
         raise ValueError(
             "clusters joins neighbours in an image, and this cloud has no pixels: voxel_clusters"
         )
-    if not (gap >= 0 and slope >= 0 and noise >= 0) or reach < 1 or min_points < 1:
+    if not (gap >= 0 and slope >= 0 and noise >= 0 and reach == int(reach)) or reach < 1 or min_points < 1:
         raise ValueError(
-            "gap, slope and noise must be >= 0, reach and min_points at least 1, "
+            "gap, slope and noise must be >= 0, reach and min_points whole and at least 1, "
             f"got {gap}, {slope}, {noise}, {reach} and {min_points}"
         )
     if not len(cloud):

@@ -67,13 +67,15 @@ class Moment(NamedTuple):
     frame:  (H, W) as the camera has it, 0 to 1.
     events: of the window.
     view:   the truth.
-    places: (k, 3) middles of the objects that can be seen, m, in the world.
+    objects: (k,) which objects can be seen.
+    places: (k, 3) their middles, m, in the world.
     """
 
     time: int
     frame: np.ndarray
     events: EventStream
     view: View
+    objects: np.ndarray
     places: np.ndarray
 
 
@@ -90,12 +92,12 @@ class Chain:
     """Depth, detections and tracks, from one moment to the next.
 
     kind:      of KINDS.
-    estimator: of depth; not used by "truth".
+    estimator: of depth; None for "truth".
     tracker:   of what is detected.
     """
 
     kind: str
-    estimator: Estimator
+    estimator: Estimator | None
     camera: Pinhole
     tracker: PMBM = field(init=False)
 
@@ -120,7 +122,7 @@ class Chain:
         return Outcome(depth, found, self.tracker.step(found.z, moment.time * 1e-6, sensor=sensor))
 
     def _depth(self, moment):
-        if self.kind == "truth":
+        if self.estimator is None:
             return moment.view.depth, EXACT * moment.view.depth
         if self.kind == "events" and not len(moment.events):
             nothing = np.full(moment.frame.shape, self.estimator.farthest)
@@ -149,9 +151,9 @@ def moments(seed: int, steps: int, condition: str, objects: int = 6, moving: int
         events, _ = joined(parts, SIDE, SIDE)
         pictures, last = [v.image for v in views], views[-1]
         pixels = np.bincount(last.object[last.object >= 0], minlength=objects)
-        yield Moment(
-            times[-1], frame(pictures, condition, rng), events, last, world.at(times[-1])[pixels >= SEEN]
-        )
+        seen = np.flatnonzero(pixels >= SEEN)
+        shown = frame(pictures, condition, rng)
+        yield Moment(times[-1], shown, events, last, seen, world.at(times[-1])[seen])
 
 
 def scores_of(moment: Moment, outcome: Outcome) -> dict[str, float]:
@@ -174,11 +176,11 @@ def scores_of(moment: Moment, outcome: Outcome) -> dict[str, float]:
 
 
 def play(
-    seed: int, args: argparse.Namespace, estimator: Estimator
+    seed: int, args: argparse.Namespace, estimator: Estimator | None
 ) -> tuple[dict[str, dict[str, float]], list]:
     """Mean scores of each kind over one film, and what it showed."""
     camera = Pinhole.of(SIDE, SIDE, FOCAL)
-    chains = {kind: Chain(kind, estimator, camera) for kind in args.kinds}
+    chains = {kind: Chain(kind, None if kind == "truth" else estimator, camera) for kind in args.kinds}
     rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in chains}
     shown = []
     for k, moment in enumerate(moments(seed, args.steps, args.condition)):
@@ -197,7 +199,9 @@ def simulate(args: argparse.Namespace) -> None:
     """All films, the table, and what was asked to be written."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    estimator = load(args.weights)
+    estimator = load(args.weights) if set(args.kinds) != {"truth"} else None
+    if estimator is not None and estimator.window != WINDOW:
+        raise ValueError(f"{args.weights} reads windows of {estimator.window} us, these are of {WINDOW} us")
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.kinds}
     first: list = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
