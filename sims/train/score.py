@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit
 
 from tracking.metrics import gospa
@@ -16,6 +16,7 @@ THRESHOLDS = np.arange(0.2, 0.91, 0.05)
 RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5)}  # m, by entries of the state that are compared
 SURE = 0.99  # existence probabilities of the likelihood are at most this, as in arXiv 2202.07909
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of missed objects, tried
+LEAST_GAIN = 0.05  # of a calibration
 SIGMAS = 3.0
 HIT = 2.0  # m, within which an object counts as the one that was meant
 
@@ -115,20 +116,28 @@ def hits(found: list[Objects], truth: list[np.ndarray]) -> tuple[np.ndarray, np.
 
 
 def calibrated(model: Model, windows: Windows) -> Model:
-    """The model with the calibration that makes its existence probabilities likeliest, by Newton's method."""
+    """The model with the calibration that makes its existence probabilities likeliest."""
     plain = model.with_reading(gain=1.0, gain_high=1.0, offset=0.0)
-    p, hit = hits(found_in(plain, windows), as_arrays(windows))
-    p = np.clip(p, EPS, 1 - EPS)
-    x = np.stack((np.log(p), -np.log1p(-p), np.ones_like(p)), 1)
-    w = np.array((1.0, 1.0, 0.0))
-    for _ in range(20):
-        q = expit(x @ w)
-        slope = x.T @ (q - hit)
-        w = w - np.linalg.solve((x * (q * (1 - q))[:, None]).T @ x + 1e-6 * np.eye(3), slope)
-    gain, high, offset = map(float, np.maximum(w, (0.0, 0.0, -np.inf)))  # likelier stays likelier
+    gain, high, offset = beta_calibration(*hits(found_in(plain, windows), as_arrays(windows)))
     reading = replace(plain.reading, gain=gain, gain_high=high, offset=offset)
     threshold = float(reading.existence(np.array(plain.reading.threshold)))  # the same objects are reported
     return replace(model, reading=replace(reading, threshold=threshold))
+
+
+def beta_calibration(p: np.ndarray, hit: np.ndarray) -> tuple[float, float, float]:
+    """Gain, gain_high and offset of a `Reading` that make hits (n,) of probabilities (n,) likeliest."""
+    p = np.clip(p, EPS, 1 - EPS)
+    x = np.stack((np.log(p), -np.log1p(-p), np.ones_like(p)), 1)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z = x @ w
+        return float(np.mean(np.logaddexp(0, z) - hit * z)), x.T @ (expit(z) - hit) / len(p)
+
+    # Convex; both gains stay positive, so that what is likelier stays likelier.
+    bounds = [(LEAST_GAIN, None), (LEAST_GAIN, None), (None, None)]
+    found = minimize(loss, np.array((1.0, 1.0, 0.0)), jac=True, bounds=bounds, method="L-BFGS-B")
+    gain, high, offset = map(float, found.x)
+    return gain, high, offset
 
 
 def calibration(found: list[Objects], truth: list[np.ndarray], bins: int = 10) -> dict[str, float | list]:

@@ -14,7 +14,7 @@ from sims.train.mt3 import trajectory_loss_of as loss_of
 from sims.windows import WindowSimulator
 from tracking.mt3 import load, shipped
 from tracking.mt3.export import export
-from tracking.mt3.model import SHIPPED, Model
+from tracking.mt3.model import SHIPPED, Model, Reading
 from tracking.mt3.trainer import TrainConfig, Trainer
 from tracking.mt3.trajectory import TrajectoryNetwork
 
@@ -222,6 +222,19 @@ def test_calibration_makes_what_is_said_likelier_and_reports_the_same(tmp_path):
         np.testing.assert_array_equal(kept.token, same.token)
     p = np.linspace(0, 1, 101)
     assert (np.diff(better.reading.existence(p)) > 0).all()
+
+
+@pytest.mark.parametrize(("gain", "high", "offset"), [(1.0, 1.0, 0.0), (1.6, 0.6, 0.3), (0.4, 2.0, -1.0)])
+def test_calibration_finds_what_twisted_the_probabilities(gain, high, offset):
+    from sims.train.score import beta_calibration
+
+    rng = np.random.default_rng(0)
+    p = 1 / (
+        1 + np.exp(-5 * rng.normal(size=40_000))
+    )  # many near 0 and 1, where a full Newton step flies off
+    true = Reading(gain=gain, gain_high=high, offset=offset).existence(p)
+    found = beta_calibration(p, (rng.random(len(p)) < true).astype(float))
+    assert found == pytest.approx((gain, high, offset), abs=0.1)
 
 
 def test_hits_are_near_or_within_what_is_said_of_the_place():
