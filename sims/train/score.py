@@ -8,7 +8,8 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit
 
 from tracking.metrics import gospa
-from tracking.mt3.model import EPS, Model, as_arrays
+from tracking.mt3.model import SURE as CERTAIN
+from tracking.mt3.model import Model, as_arrays
 from tracking.mt3.objects import Objects
 from tracking.mt3.windows import Windows
 
@@ -126,7 +127,7 @@ def calibrated(model: Model, windows: Windows) -> Model:
 
 def beta_calibration(p: np.ndarray, hit: np.ndarray) -> tuple[float, float, float]:
     """Gain, gain_high and offset of a `Reading` that make hits (n,) of probabilities (n,) likeliest."""
-    p = np.clip(p, EPS, 1 - EPS)
+    p = np.clip(p, CERTAIN, 1 - CERTAIN)
     x = np.stack((np.log(p), -np.log1p(-p), np.ones_like(p)), 1)
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:

@@ -17,7 +17,7 @@ from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
 
 SHIPPED = Path(__file__).parent / "weights"
-EPS = 1e-9
+EPS, SURE = 1e-9, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Reading:
     radius:    m, within which answers are of one object.
     gain, gain_high, offset: of the calibration, by which what is said comes true: of a probability p the log
                odds become gain log p - gain_high log(1 - p) + offset. None: as gain.
+               With gain_high, p counts as between SURE and 1 - SURE: how sure a network is beyond that says
+               nothing of how often it is right, and a few such answers would decide the calibration.
     Source: of the calibration, Kull, Silva Filho, Flach, "Beta calibration" (AISTATS 2017).
     """
 
@@ -65,7 +67,8 @@ class Reading:
         high = self.gain if self.gain_high is None else self.gain_high
         if (self.gain, high, self.offset) == (1.0, 1.0, 0.0):
             return p
-        p = np.clip(p, EPS, 1 - EPS)
+        least = EPS if self.gain_high is None else SURE
+        p = np.clip(p, least, 1 - least)
         return expit(self.gain * np.log(p) - high * np.log1p(-p) + self.offset)
 
 
