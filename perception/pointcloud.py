@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perception.pinhole import Pinhole, as_depth
+from tracking.association.components import join, root
 from tracking.checks import as_output, require_finite, require_positive
 from tracking.compiled import compiled
 
@@ -416,25 +417,6 @@ def _of_plane(points, doubt, near, plane):
 
 
 @compiled
-def _root(parent, i):
-    """Root of a tree, whose paths become shorter on the way."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@compiled
-def _join(parent, i, j):
-    """Make one tree of two; the earlier root stays one."""
-    i, j = _root(parent, i), _root(parent, j)
-    if i < j:
-        parent[j] = i
-    else:
-        parent[i] = j
-
-
-@compiled
 def _join_neighbours(points, at, std, gap, slope, reach):
     """Forest (n,) of the points at places (n, 2) of a grid."""
     width, height = at[:, 0].max() + 1, at[:, 1].max() + 1
@@ -462,7 +444,7 @@ def _join_neighbours(points, at, std, gap, slope, reach):
                 if len(std):
                     apart += np.sqrt(std[i] * std[i] + std[j] * std[j])
                 if abs(z - other) <= apart:
-                    _join(parent, i, j)
+                    join(parent, i, j)
     return parent
 
 
@@ -484,7 +466,7 @@ def _join_voxels(points, lower, size):
         if key[slot] < 0:
             key[slot], first[slot] = code, i
         else:
-            _join(parent, first[slot], i)
+            join(parent, first[slot], i)
     for s in range(slots):
         if key[s] < 0:
             continue
@@ -492,7 +474,7 @@ def _join_voxels(points, lower, size):
             x, y, z = step // 9 - 1, step // 3 % 3 - 1, step % 3 - 1
             other = _slot(key, key[s] + (np.int64(x) << 42) + (np.int64(y) << 21) + z)
             if key[other] >= 0:
-                _join(parent, first[s], first[other])
+                join(parent, first[s], first[other])
     return parent
 
 
@@ -522,6 +504,6 @@ def _count(parent):
     """Point all at their roots; members (n,) of the tree of each root, 0 for what is none."""
     size = np.zeros(len(parent), np.int64)
     for i in range(len(parent)):
-        parent[i] = _root(parent, i)
+        parent[i] = root(parent, i)
         size[parent[i]] += 1
     return size

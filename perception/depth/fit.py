@@ -181,7 +181,7 @@ def with_lora(backbone: Backbone, rank: int = RANK) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    encoder = backbone.net.backbone
+    encoder = backbone.encoder
     linear = [
         name
         for name, module in encoder.named_modules()

@@ -48,6 +48,7 @@ from sims.train.fuse import (
     fused,
     made,
     relative_errors,
+    steps_of,
     taught,
 )
 from tracking.program import Parser, output, positive, run, write_json
@@ -88,8 +89,7 @@ def one_seed(
             for name, test in tests.items()
         }
 
-    at = {name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()}
-    plan = Plan(steps=at, seed=seed, advance=advance)
+    plan = Plan(steps=steps_of(args.scale), seed=seed, advance=advance)
     backbone = taught(plan, pairs)
     backbone.requires_grad_(False)
     untrained = closeness(FUSE(backbone, backbone.another()), tests["clean"])

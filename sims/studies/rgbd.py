@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perception.depth.estimator import load
+from perception.depth.fuse import KINDS
 from sims.rgbd import load as load_frames
 from sims.rgbd import rgbd_pairs
 from sims.rooms import CONDITIONS
@@ -27,7 +28,6 @@ from sims.train.fuse import depths, disparities, metric_errors, relative_errors
 from tracking.program import Parser, output, run, write_json
 
 PROGRAM = "python -m sims.studies.rgbd"
-KINDS = ("both", "frames", "events")
 
 
 def study(args: argparse.Namespace) -> dict[str, Any]:

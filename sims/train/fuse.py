@@ -96,6 +96,11 @@ class Plan:
         network.eval()
 
 
+def steps_of(scale: float) -> dict[str, int]:
+    """Steps of each stage, those of `STEPS` times a factor."""
+    return {name: max(round(steps * scale), 1) for name, steps in STEPS.items()}
+
+
 def taught(plan: Plan, pairs: Pairs) -> Backbone:
     """A tiny backbone that knows depth of clean frames."""
     torch.manual_seed(plan.seed)
@@ -202,7 +207,7 @@ def train(args: argparse.Namespace) -> None:
         print(f"{training.step} of {training.config.steps}: {said}", file=sys.stderr, flush=True)
 
     plan = Plan(
-        steps={name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()},
+        steps=steps_of(args.scale),
         seed=args.seed,
         resume=args.resume,
         about={name: getattr(args, name) or "" for name in ("seed", "rooms", "side", "backbone", "fusion")},

@@ -71,20 +71,13 @@ def test_the_program_prints_and_writes(weights, tmp_path, capsys):
     assert sheet.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_film_is_written(weights, tmp_path):
-    pytest.importorskip("av")
-    path = tmp_path / "f.mp4"
-    argv = ["--weights", str(weights), "--runs", "1", "--steps", "5", "--kinds", "truth", "--film", str(path)]
-    assert main(argv) == 0
-    assert path.stat().st_size > 1000
-
-
-def test_a_recording_for_rerun_is_written(weights, tmp_path):
-    pytest.importorskip("rerun")
-    path = tmp_path / "f.rrd"
-    argv = ["--weights", str(weights), "--runs", "1", "--steps", "5", "--kinds", "truth", "--rrd", str(path)]
-    assert main(argv) == 0
-    assert path.stat().st_size > 1000
+@pytest.mark.parametrize(
+    ("option", "name", "needs"), [("--film", "f.mp4", "av"), ("--rrd", "f.rrd", "rerun")]
+)
+def test_what_it_showed_is_written(tmp_path, option, name, needs):
+    pytest.importorskip(needs)
+    assert main(["--runs", "1", "--steps", "5", "--kinds", "truth", option, str(tmp_path / name)]) == 0
+    assert (tmp_path / name).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

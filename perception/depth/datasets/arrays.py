@@ -2,29 +2,15 @@
 
 import math
 import os
-import struct
-import tokenize
-import zlib
 
 import numpy as np
+
+from perception.events.files import npz
 
 MAX_SIDE = 65_536  # pixels, as of an EventStream
 MAX_PIXELS = 1 << 26  # of an image or an array, 0.5 GB as float64
 NEEDS = "pictures need the viz extra: pip install -c constraints.txt -e '.[viz]'"
-ODD = (
-    ValueError,
-    EOFError,
-    SyntaxError,
-    TypeError,
-    OSError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RuntimeError,
-    tokenize.TokenError,
-    struct.error,
-    zlib.error,
-)
+ODD = (*npz.ODD, IndexError, OverflowError)
 
 
 def read_image(path) -> np.ndarray:
@@ -67,7 +53,7 @@ def read_array(path, dimensions: int, what: str, kinds: str = "f") -> np.ndarray
     """
     with open(path, "rb") as file:
         try:
-            shape, dtype = _header(file)
+            shape, dtype = npz.header(file)
         except ODD as error:
             raise ValueError(f"{path}: no array ({error}); accepted: {what} in .npy") from None
         held = os.fstat(file.fileno()).st_size - file.tell()
@@ -78,12 +64,3 @@ def read_array(path, dimensions: int, what: str, kinds: str = "f") -> np.ndarray
             f"{dimensions} dimensions, {MAX_PIXELS} numbers at most"
         )
     return np.load(path, allow_pickle=False)
-
-
-def _header(file):
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    if any(side < 0 for side in shape):
-        raise ValueError(f"shape {shape}")
-    return shape, dtype

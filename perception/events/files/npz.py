@@ -75,7 +75,7 @@ class Reader:
                 if stem == name or (stem != "event_data" and named(stem) is None):
                     continue
                 member = stack.enter_context(archive.open(name))
-                shape, dtype = _header(member)
+                shape, dtype = header(member)
                 claimed, held = (
                     math.prod(shape) * dtype.itemsize,
                     archive.getinfo(name).file_size - member.tell(),
@@ -107,7 +107,7 @@ class Reader:
             return None
         try:
             with archive.open("size.npy") as member:
-                shape, dtype = _header(member)
+                shape, dtype = header(member)
                 side = np.frombuffer(member.read(16), "<i8")
             if shape != (2,) or dtype != np.dtype("<i8") or not ((1 <= side) & (side <= ANY[0])).all():
                 raise ValueError(f"{shape} of {dtype}")
@@ -118,7 +118,8 @@ class Reader:
         return int(side[0]), int(side[1])
 
 
-def _header(member):
+def header(member):
+    """Shape and type that a .npy claims, read without taking memory for it or unpickling."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
