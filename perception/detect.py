@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perception.clusters import clusters
 from perception.events.filters import background_activity
 from perception.events.represent import count_image
 from perception.events.stream import EventStream
 from perception.pinhole import Pinhole, as_depth, require_pinhole
-from perception.pointcloud import PointCloud, Std, cloud, clusters, deviations, ground
+from perception.plane import ground
+from perception.pointcloud import PointCloud, Std, cloud, deviations
 from tracking.checks import require_positive, require_probability
 from tracking.compiled import compiled
 
@@ -37,12 +39,12 @@ class DetectConfig:
     nearest, farthest: m; depths outside are no return.
     stride:      every so many columns and rows of the depth image are looked at.
     planes:      background planes that are taken out at most (floor, walls), the largest first.
-    tolerance, up, tilt, share: of a plane, see `pointcloud.ground`; `up` is in the frame of the detections,
+    tolerance, up, tilt, share: of a plane, see `plane.ground`; `up` is in the frame of the detections,
                  and the share is one of all points.
     plane_extent: m; a plane whose points spread less than those of a square of this half side is the face of
                  an object and stays.
     margin:      m, and two deviations more, by which an object is nearer than the background image.
-    gap, slope, reach, min_points, noise: of a cluster, see `pointcloud.clusters`.
+    gap, slope, reach, min_points, noise: of a cluster, see `clusters.clusters`.
     max_extent:  m; what is larger, in half sizes, is no object.
     correlation: share of the variance of a depth that the pixels of an object have in common. The rest
                  averages out over them. 0: errors of pixels are independent; 1: an object is off as a whole.

@@ -10,17 +10,10 @@ from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from perception.clusters import clusters, voxel_clusters
 from perception.pinhole import Pinhole
-from perception.pointcloud import (
-    Plane,
-    PointCloud,
-    cloud,
-    clusters,
-    from_open3d,
-    ground,
-    to_open3d,
-    voxel_clusters,
-)
+from perception.plane import Plane, ground
+from perception.pointcloud import PointCloud, cloud, from_open3d, to_open3d
 
 CAMERA = Pinhole.of(64, 48, 55.0)
 BOXES = (
