@@ -34,7 +34,7 @@ def document(
 
     Args:
         scenario: what was run.
-        scores:   of each tracker, the first is the one that the others are compared with.
+        scores:   of each tracker; the table compares the others with the first.
         settings: of each tracker.
         seed:     of the scenes.
         choice:   how thresholds were chosen, None if they were not.
@@ -51,7 +51,9 @@ def document(
             name: _summary(scenario, scores[name])
             | {
                 "ci95": interval(influence[name]),  # of gospa
-                "difference": {"to": first, **difference(influence[name], influence[first])},
+                "differences": {
+                    other: difference(influence[name], influence[other]) for other in scores if other != name
+                },
                 "settings": settings[name],
             }
             for name in scores
@@ -155,7 +157,7 @@ def _table(result, pm):
             f"{_number(number['expected'], 3)}/{_number(number['true'], 3)}",
             _number(cpu["median"], 3),
             _number(cpu["p95"], 3),
-            _difference(row["difference"]) if name != first else "",
+            _difference(row["differences"][first]) if name != first else "",
         )
     return table
 

@@ -77,7 +77,8 @@ def test_root_mean_squares_and_their_interval():
     draws = np.sqrt(rng.choice(square[:, 0], (4000, 200)).mean(axis=1))
     assert (high - low) / 2 == pytest.approx(1.97 * draws.std(), rel=0.06)
     exact = np.sqrt(square[:, 1].mean()) - np.sqrt(square[:, 0].mean())
-    assert result["b"]["difference"]["gospa"] == pytest.approx(exact)
+    assert result["b"]["differences"]["a"]["gospa"] == pytest.approx(exact)
+    assert result["a"]["differences"]["b"]["gospa"] == pytest.approx(-exact)
 
 
 def test_the_document_has_its_schema_and_is_strict_json():
@@ -99,7 +100,7 @@ def test_the_document_has_its_schema_and_is_strict_json():
         assert row["ospa2"] is None
         assert row["cardinality"] == {"expected": None, "reported": 5.5, "true": pytest.approx(5.7)}
         assert row["settings"] == {"threshold": 0.4}
-        assert row["difference"]["to"] == "pmbm", name
+        assert set(row["differences"]) == set(result["trackers"]) - {name}
     assert result["seed"] == 3
     assert result["settings"]["gospa_c"] == 2.0
 
