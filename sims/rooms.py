@@ -23,7 +23,7 @@ EVENT_OFFSET = 0.02  # of log intensity
 def room_pairs(
     seeds: Iterable[int],
     conditions: Sequence[str] | None = None,
-    per_room: int = 4,
+    per_room: int = 1,
     side: int = 64,
 ) -> Pairs:
     """Frames and events of random rooms.
@@ -31,7 +31,7 @@ def room_pairs(
     Args:
         seeds:      of the rooms.
         conditions: of every frame, one after the other; None: drawn at random for each.
-        per_room:   frames of each room, far from each other on one way through it.
+        per_room:   frames of each room on one way through it: they see much the same.
         side:       of the images, pixels.
     """
     return Pairs.joined(_of_room(seed, conditions, per_room, side) for seed in seeds)

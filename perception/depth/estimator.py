@@ -117,7 +117,8 @@ def load(name: str | Path = "fuse-tiny", device="cpu") -> Estimator:
     with weights.expecting(path, "weights of FUSE"):
         config, fusion = document["config"], document["fusion"]
         network = weights.filled(
-            lambda: FUSE(Backbone.configured(config), Backbone.configured(config), fusion), tensors
+            lambda: FUSE(Backbone.configured(config), Backbone.configured(config).without_head(), fusion),
+            tensors,
         )
         farthest, window = float(document["farthest"]), document["window"]
         if not 0 < farthest < 1e6 or type(window) is not int or not 0 < window < 10**9:

@@ -71,7 +71,7 @@ class Pairs:
         return cls(clean, seen, voxels, depth)
 
 
-def teach(pairs: Pairs, batch: int = 16) -> Loss:
+def teach(pairs: Pairs, batch: int = 8) -> Loss:
     """Stage 0: a `Backbone` learns inverse depth, 1/m, of clean frames."""
     truth = _truth(pairs)
 
@@ -91,7 +91,7 @@ def teach(pairs: Pairs, batch: int = 16) -> Loss:
     return loss
 
 
-def align(pairs: Pairs, batch: int = 16) -> Loss:
+def align(pairs: Pairs, batch: int = 8) -> Loss:
     """Stage 1: the event copy of a `FUSE` learns from the image network and clean frames."""
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def align(pairs: Pairs, batch: int = 16) -> Loss:
     return loss
 
 
-def fuse(pairs: Pairs, batch: int = 16, events: bool = True) -> Loss:
+def fuse(pairs: Pairs, batch: int = 8, events: bool = True) -> Loss:
     """Stage 2: the fusion of a `FUSE` learns from the image network and clean frames.
 
     It is given frames as the camera has them or, half of them, clean ones, degraded further; and events.
@@ -137,7 +137,7 @@ def fuse(pairs: Pairs, batch: int = 16, events: bool = True) -> Loss:
     return loss
 
 
-def adapt(pairs: Pairs, farthest: float, batch: int = 16) -> Loss:
+def adapt(pairs: Pairs, farthest: float, batch: int = 8) -> Loss:
     """Stage 3: the decoder of a `FUSE` learns metric depth, and its doubts how far off it is.
 
     Doubt is the logarithm of the scale of a Laplace distribution of the log error. Both are learned of fused

@@ -33,7 +33,7 @@ class FUSE(nn.Module):
 
     Args:
         image:  backbone that reads frames; its head reads what is fused.
-        events: one of the same size that reads events.
+        events: one of the same size that reads events; its head is not needed.
         fusion: of FUSIONS.
     """
 

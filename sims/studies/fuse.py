@@ -40,6 +40,7 @@ from sims.rooms import CONDITIONS
 from sims.table import interval
 from sims.train.fuse import (
     N_ROOMS,
+    N_TEST,
     STEPS,
     TEST,
     Plan,
@@ -92,7 +93,7 @@ def one_seed(
     plan = Plan(steps=steps_of(args.scale), seed=seed, advance=advance)
     backbone = taught(plan, pairs)
     backbone.requires_grad_(False)
-    untrained = closeness(FUSE(backbone, backbone.another()), tests["clean"])
+    untrained = closeness(FUSE(backbone, backbone.without_head()), tests["clean"])
     events = aligned_events(plan, backbone, pairs)
     plain = FUSE(backbone, events)
     errors: Found = {
@@ -203,7 +204,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--seeds", type=positive, default=3, metavar="N", help="trainings of everything; default: 3")
     add("--rooms", type=positive, default=N_ROOMS, metavar="N", help=f"of each training; default: {N_ROOMS}")
-    add("--tests", type=positive, default=40, metavar="N", help="other rooms; default: 40")
+    add("--tests", type=positive, default=N_TEST, metavar="N", help=f"other rooms; default: {N_TEST}")
     add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}; default: 1")
     add("--quick", action="store_true", help="a few rooms and steps, to see that it runs")

@@ -36,16 +36,16 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.fuse"
 TEST = 2_000_000  # added to the seed: rooms of training and test are apart
-N_ROOMS, N_TEST = 600, 40
+N_ROOMS, N_TEST = 3000, 160
 FARTHEST = 10.0  # m; rooms are smaller
 SHOWN, SAVED = 30.0, 60.0  # s
-STEPS = {"teach": 3000, "align": 1500, "fuse": 1500, "adapt": 600}
-RATE = {"teach": 2e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
+STEPS = {"teach": 5000, "align": 2500, "fuse": 3000, "adapt": 1500}
+RATE = {"teach": 1.5e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
 CARD = """# {name}
 
 Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
 
-- Data: {rooms} ray-cast rooms (`sims.rooms`), 4 frames of {side} x {side} pixels each with the events of the
+- Data: {rooms} ray-cast rooms (`sims.rooms`), a frame of {side} x {side} pixels of each with the events of the
   50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
 - Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
 - Steps: {steps}; {minutes:.0f} CPU minutes in the last call; seed {seed}, {date}.
@@ -112,7 +112,7 @@ def taught(plan: Plan, pairs: Pairs) -> Backbone:
 def aligned_events(plan: Plan, backbone: Backbone, pairs: Pairs) -> Backbone:
     """A copy of a backbone that says of events what that says of frames."""
     torch.manual_seed(plan.seed + 1)
-    network = FUSE(backbone, backbone.another())
+    network = FUSE(backbone, backbone.without_head())
     network.requires_grad_(False)
     fit.with_lora(network.events)
     plan.train("align", network, fit.align(pairs))

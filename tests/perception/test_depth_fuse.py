@@ -39,7 +39,7 @@ def backbone():
 
 @pytest.fixture
 def network(backbone):
-    return FUSE(backbone, backbone.another()).eval()
+    return FUSE(backbone, backbone.without_head()).eval()
 
 
 def pairs(n=6, side=32, seed=0):
@@ -199,7 +199,8 @@ def test_frames_and_grids_are_brought_into_form():
     assert torch.isfinite(prepared_events(one, 8)).all()  # a single event
 
 
-def test_a_folder_drops_in_by_name(backbone, tmp_path):
+def test_a_folder_drops_in_by_name(tmp_path):
+    backbone = Backbone.tiny(32, stem=False, **SMALL).eval()
     backbone.net.save_pretrained(tmp_path / "net")
     other = Backbone.named(tmp_path / "net").eval()
     x = torch.randn(1, 3, 32, 32)
@@ -362,7 +363,7 @@ def test_sizes_must_agree(backbone, network):
     with pytest.raises(ValueError, match="same size"):
         FUSE(backbone, Backbone.tiny(32))
     with pytest.raises(ValueError, match="fusion must be"):
-        FUSE(backbone, backbone.another(), "mean")
+        FUSE(backbone, backbone.without_head(), "mean")
     assert set(KINDS) == set(network.doubt)
 
 
@@ -536,12 +537,14 @@ def test_deviation_is_that_of_the_doubt_and_the_span_counts(network):
         {"encoder": {"out_indices": list(range(50))}},
         {"head": {"use_timm_backbone": True}},
         {"head": None},
+        {"stem": 3},
+        {"encoder": {"patch_size": 12}},
     ],
 )
 def test_a_file_cannot_ask_for_a_download_or_for_sizes_without_end(network, changed):
-    config = {k: dict(v) for k, v in network.image.config.items()}
+    config = dict(network.image.config)
     for part, values in changed.items():
-        config[part] = values if values is None else config[part] | values
+        config[part] = config[part] | values if isinstance(values, dict) else values
     with pytest.raises(ValueError):
         Backbone.configured(config)
 

@@ -81,7 +81,7 @@ def test_pairs_have_events_of_the_motion(folder):
 def test_the_study_says_what_it_found(folder, tmp_path, capsys):
     backbone = Backbone.tiny(64, hidden_size=32, num_attention_heads=2)
     weights, table = tmp_path / "w.safetensors", tmp_path / "t.json"
-    Estimator(FUSE(backbone, backbone.another()), 10.0, 50_000).save(weights)
+    Estimator(FUSE(backbone, backbone.without_head()), 10.0, 50_000).save(weights)
     argv = ["--data", str(folder), "--weights", str(weights), "--json", str(table)]
     assert rgbd.main(argv) == 0
     assert "both minus frames" in capsys.readouterr().out

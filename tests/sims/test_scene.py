@@ -21,7 +21,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     small = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
     backbone = Backbone.tiny(64, **small)
-    Estimator(FUSE(backbone, backbone.another()), 10.0, 50_000).save(path)
+    Estimator(FUSE(backbone, backbone.without_head()), 10.0, 50_000).save(path)
     return path
 
 
