@@ -1,26 +1,25 @@
-"""From depth images and events to measurements that a tracker takes.
+"""From depth images to measurements that a tracker takes.
 
     found = detect(depth, pinhole, pose=pose)
     noise, seen = DepthNoise(pinhole, pose=pose), InView(pinhole, 0.95, pose)
     tracks = tracker.step(found.z, time, sensor=PositionSensor(dims=3, cov=noise, p_detect=seen))
 
-A pose is a rotation (3, 3) and a place (3,), m, camera to world: a point p of the camera's frame is at
-rotation p + place. Without one, everything is in the camera's frame, that of `perception.pinhole`.
+The last two are of `perception.depth_sensor`; what moves in front of an event camera is found by
+`perception.event_clusters`. A pose is a rotation (3, 3) and a place (3,), m, camera to world: a point p of
+the camera's frame is at rotation p + place. Without one, everything is in the camera's frame, that of
+`perception.pinhole`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from perception.clusters import clusters
-from perception.events.filters import background_activity
-from perception.events.represent import count_image
-from perception.events.stream import EventStream
-from perception.pinhole import Pinhole, as_depth, require_pinhole
+from perception.pinhole import Pinhole, as_depth
 from perception.plane import ground
-from perception.pointcloud import PointCloud, Std, cloud, deviations
+from perception.pointcloud import PointCloud, Std, cloud
 from tracking.checks import require_positive, require_probability
 from tracking.compiled import compiled
 
@@ -107,27 +106,6 @@ class Detections(NamedTuple):
     source: np.ndarray
 
 
-class EventClusters(NamedTuple):
-    """Moving things in the image of an event camera, those with the most pixels first.
-
-    centre: (m, 2) column and row of the mean event, pixels.
-    cov:    (m, 2, 2) of its error as the middle of a thing, pixels^2.
-    box:    (m, 4) int64 left, top, right and bottom, pixels, all included.
-    events: (m,) int64 number of each.
-    pixel:  (k, 2) int32 column and row of pixels with events that are of a cluster.
-    label:  (k,) int64 of which.
-    size:   width and height of the sensor, pixels.
-    """
-
-    centre: np.ndarray
-    cov: np.ndarray
-    box: np.ndarray
-    events: np.ndarray
-    pixel: np.ndarray
-    label: np.ndarray
-    size: tuple[int, int]
-
-
 def detect(
     depth: np.ndarray,
     pinhole: Pinhole,
@@ -158,7 +136,7 @@ def detect(
         ValueError: images of other sizes than the camera's, or a pose that is none.
     """
     config = config or DetectConfig()
-    rotation, place = as_pose(pose)
+    rotation, _ = as_pose(pose)
     depth = as_depth(depth, pinhole)
     if ignore is not None:
         depth = np.where(_as_mask(ignore, depth.shape), np.nan, depth)
@@ -171,170 +149,7 @@ def detect(
     # The error that pixels have in common does not part neighbours.
     noise = config.noise * np.sqrt(1 - config.correlation)
     label = clusters(points, config.gap, config.slope, config.reach, config.min_points, noise)
-    return _measured(points, label, pinhole, (rotation, place), config)
-
-
-def event_clusters(
-    events: EventStream,
-    *,
-    window: int | None = 10_000,
-    reach: int = 3,
-    least: int = 1,
-    min_events: int = 20,
-    config: DetectConfig | None = None,
-) -> EventClusters:
-    """Moving things in one window of events: pixels with events that are near each other.
-
-    The camera stands still, or its own motion has been compensated: else all that has an edge moves.
-
-    Args:
-        events:     of one window of time, some milliseconds to tens of them.
-        window:     of the background-activity filter, microseconds; None: no filter.
-        reach:      pixels between neighbours at most, along rows and columns; where it is wide, leading
-                    and trailing edges of one thing come together.
-        least:      events of a pixel that counts.
-        min_events: of a cluster.
-        config:     `pixel` and `spread` give the covariance.
-    """
-    config = config or DetectConfig()
-    if reach < 1 or least < 1 or min_events < 1:
-        raise ValueError(
-            f"reach, least and min_events must be at least 1, got {reach}, {least} and {min_events}"
-        )
-    if window is not None:
-        events = background_activity(events, window)
-    count = count_image(events).sum(0)
-    row, column = np.nonzero(count >= least)
-    pixel, weight = np.stack((column, row), -1).astype(np.int32), count[row, column].astype(float)
-    # Clusters of an image are those of points that all lie at a depth of 1 m.
-    flat = PointCloud(np.pad(pixel, ((0, 0), (0, 1)), constant_values=1), pixel=pixel)
-    label = clusters(flat, gap=0.0, reach=reach, min_points=1)
-    number = np.bincount(label, weight)
-    kept = number >= min_events
-    label = np.where(kept, np.cumsum(kept) - 1, -1)[label]
-    pixel, weight, label = pixel[label >= 0], weight[label >= 0], label[label >= 0]
-    m, number = int(kept.sum()), number[kept]
-    centre = np.stack([np.bincount(label, weight * pixel[:, k], m) for k in (0, 1)], -1) / number[:, None]
-    off = pixel - centre[label]
-    scatter = np.empty((m, 2, 2))
-    for i, j in np.ndindex(2, 2):
-        scatter[:, i, j] = np.bincount(label, weight * off[:, i] * off[:, j], m) / number
-    # An even patch of half side a has scatter a^2 / 3.
-    cov = config.pixel**2 * np.eye(2) + 3 * config.spread**2 * scatter
-    low, high = np.full((m, 2), np.iinfo(np.int64).max), np.full((m, 2), -1)
-    np.minimum.at(low, label, pixel)
-    np.maximum.at(high, label, pixel)
-    box, size = np.concatenate((low, high), 1), (events.width, events.height)
-    return EventClusters(centre, cov, box, number.astype(np.int64), pixel, label, size)
-
-
-def lift(
-    found: EventClusters,
-    depth: np.ndarray,
-    pinhole: Pinhole,
-    *,
-    std: Std | None = None,
-    pose: Pose = None,
-    config: DetectConfig | None = None,
-) -> Detections:
-    """Clusters of events as objects in space, by the depth under the events.
-
-    Events come from edges, where half of the pixels show what is behind: of each cluster only the nearer
-    layer counts. A cluster without a depth is left out; `source` tells which were not.
-
-    Args:
-        found:   clusters of an event camera that sees what the depth camera sees, pixel by pixel.
-        depth, pinhole, std, pose, config: as for `detect`.
-    """
-    config = config or DetectConfig()
-    depth = as_depth(depth, pinhole)
-    if found.size != (pinhole.width, pinhole.height):
-        raise ValueError(
-            f"events are of {found.size[0]} x {found.size[1]} pixels, depth of {pinhole.width} x "
-            f"{pinhole.height}. Resize the depth image to the sensor, and the camera by Pinhole.scaled."
-        )
-    which = np.full(depth.shape, -1, np.int64)
-    which[found.pixel[:, 1], found.pixel[:, 0]] = found.label
-    under = np.where(which >= 0, depth, np.nan)
-    points = cloud(under, pinhole, two_percent if std is None else std, config.nearest, config.farthest)
-    label = _nearer_layer(points, which, config.layer)
-    return _measured(points, label, pinhole, as_pose(pose), config)
-
-
-@dataclass(frozen=True, eq=False)
-class DepthNoise:
-    """Covariance of a detection as a function of where the object is: `cov` of a `PositionSensor(dims=3)`.
-
-    It is that of `detect` with the same config, for an object of this size that is seen whole.
-
-    Args:
-        pinhole: the camera.
-        std:     standard deviation of a depth, m: a number or a function of depths (n,); None: two percent.
-        pose:    of the camera; None: states are in the camera's frame.
-        size:    half size of an object, m.
-        config:  of the detector; None: `DetectConfig()`.
-    """
-
-    pinhole: Pinhole
-    std: float | Callable | None = None
-    pose: Pose = None
-    size: float = 0.25
-    config: DetectConfig | None = None
-
-    def __post_init__(self):
-        require_pinhole(self.pinhole)
-        as_pose(self.pose)
-        require_positive(size=self.size)
-        if self.std is not None:
-            deviations(self.std, np.ones(1))
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(n, 3, 3) covariances, m^2, at states (n, d) that begin with the position; n may be 0."""
-        config = self.config or DetectConfig()
-        rotation, place = as_pose(self.pose)
-        seen = (x[:, :3] - place) @ rotation
-        seen[:, 2] = np.maximum(
-            seen[:, 2], config.nearest
-        )  # what is behind the camera is not detected anyway
-        std = deviations(two_percent if self.std is None else self.std, seen[:, 2])
-        side = 2 * self.size / config.stride / seen[:, 2]
-        number = np.maximum(side**2 * self.pinhole.fx * self.pinhole.fy, 1)
-        extent = np.full((len(x), 3), self.size)
-        return _covariance(seen, std, std**2, number, extent, self.pinhole, rotation, config, config.stride)
-
-
-@dataclass(frozen=True, eq=False)
-class InView:
-    """Detection probability as a function of where the object is: `p_detect` of a `PositionSensor(dims=3)`.
-
-    Args:
-        pinhole:  the camera.
-        p_detect: of objects whose middle is in the image, not nearer or farther than `config` has it; all
-                  others have 0.
-        pose:     of the camera; None: states are in the camera's frame.
-        config:   of the detector; None: `DetectConfig()`.
-    """
-
-    pinhole: Pinhole
-    p_detect: float = 0.9
-    pose: Pose = None
-    config: DetectConfig | None = None
-
-    def __post_init__(self):
-        require_pinhole(self.pinhole)
-        as_pose(self.pose)
-        require_probability(p_detect=self.p_detect)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(n,) probabilities of states (n, d) that begin with the position."""
-        config = self.config or DetectConfig()
-        rotation, place = as_pose(self.pose)
-        seen = (x[:, :3] - place) @ rotation
-        column, row = np.moveaxis(self.pinhole.project(seen), -1, 0)
-        inside = (column >= -0.5) & (column < self.pinhole.width - 0.5)
-        inside &= (row >= -0.5) & (row < self.pinhole.height - 0.5)
-        inside &= (seen[:, 2] >= config.nearest) & (seen[:, 2] <= config.farthest)
-        return np.where(inside, self.p_detect, 0.0)
+    return measured(points, label, pinhole, pose, config)
 
 
 def as_pose(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
@@ -396,29 +211,18 @@ def _before(points, background, config):
     return points[~(points.points[:, 2] >= behind - config.margin - 2 * points.std)]
 
 
-def _nearer_layer(points, which, layer):
-    """Labels (n,) of points by an image (H, W) of labels, -1 for those that are not of the nearer layer."""
-    label = which[points.pixel[:, 1], points.pixel[:, 0]]
-    if not len(label):
-        return label
-    z = points.points[:, 2]
-    number = np.bincount(label)
-    # In order of label and depth, a cluster's quantile comes so far after all earlier clusters.
-    quarter = np.cumsum(number) - number + number // 4
-    front = z[np.lexsort((z, label))][np.minimum(quarter, len(z) - 1)][label]
-    return np.where(np.abs(z - front) <= np.maximum(layer, 2 * points.std), label, -1)
-
-
-def _measured(points, label, pinhole, pose, config):
+def measured(
+    points: PointCloud, label: np.ndarray, pinhole: Pinhole, pose: Pose, config: DetectConfig
+) -> Detections:
     """Detections of labelled points (n,) in the camera's frame, those of -1 left out."""
-    rotation, place = pose
+    rotation, place = as_pose(pose)
     m = int(label.max(initial=-1)) + 1
     number, sums, low, high, box = _sums(points.points, points.std, points.pixel, label, rotation, place, m)
     extent = (high - low) / 2
     source = np.flatnonzero((number > 0) & (extent.max(1, initial=0) <= config.max_extent))
     number, extent, box = number[source], extent[source], box[source]
     mean, std, var = np.split(sums[source] / number[:, None], [3, 4], 1)
-    cov = _covariance(mean, std[:, 0], var[:, 0], number, extent, pinhole, rotation, config, points.stride)
+    cov = covariance(mean, std[:, 0], var[:, 0], number, extent, pinhole, rotation, config, points.stride)
     # Across the ray an object is seen whole: its half sizes there tell how far it goes on behind.
     across = (box[:, 2:] - box[:, :2] + 1) / 2 / (pinhole.fx, pinhole.fy) * mean[:, 2:]
     away = config.behind * across.min(1, initial=np.inf) / np.linalg.norm(mean, axis=1)
@@ -426,7 +230,17 @@ def _measured(points, label, pinhole, pose, config):
     return Detections(z, cov, extent, number, box, source)
 
 
-def _covariance(mean, std, var, number, extent, pinhole, rotation, config, stride):
+def covariance(
+    mean: np.ndarray,
+    std: np.ndarray,
+    var: np.ndarray,
+    number: np.ndarray,
+    extent: np.ndarray,
+    pinhole: Pinhole,
+    rotation: np.ndarray,
+    config: DetectConfig,
+    stride: int,
+) -> np.ndarray:
     """(m, 3, 3) m^2, of objects at (m, 3) in the camera's frame; extent (m, 3) is in that of the result.
 
     std and var (m,) are means of deviations and variances over an object's points, whose number (m,) is.

@@ -25,7 +25,8 @@ from scipy.optimize import linear_sum_assignment
 
 from perception.depth.estimator import Estimator, load
 from perception.depth.metrics import errors
-from perception.detect import DepthNoise, DetectConfig, Detections, InView, detect
+from perception.depth_sensor import DepthNoise, InView
+from perception.detect import DetectConfig, Detections, detect
 from perception.events import EventStream
 from perception.pinhole import Pinhole
 from sims import scene_film

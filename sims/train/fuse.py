@@ -45,8 +45,8 @@ CARD = """# {name}
 
 Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
 
-- Data: {rooms} ray-cast rooms (`sims.rooms`), a frame of {side} x {side} pixels of each with the events of the
-  50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
+- Data: {rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
+  the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
 - Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
 - Steps: {steps}; {minutes:.0f} CPU minutes in the last call; seed {seed}, {date}.
 - Mean relative error of metric depth on {tests} further rooms, up to {farthest:g} m:

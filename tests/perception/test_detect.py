@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from perception.detect import DepthNoise, DetectConfig, InView, as_pose, detect, event_clusters, lift
+from perception.depth_sensor import DepthNoise, InView
+from perception.detect import DetectConfig, as_pose, detect
+from perception.event_clusters import event_clusters, lift
 from perception.events import EventStream
 from perception.pinhole import Pinhole
 from tracking import GNN, PMBM, ConstantVelocity, PositionSensor, UniformBirth
