@@ -5,7 +5,8 @@ depth into detections, those into a PMBM filter, whose tracks are in the world. 
 with both, with frames alone (by the image network as it is: it has seen clean frames), with events alone, and
 with the true depth, which says what detection and tracking cost. Scores: mean relative error of depth, share
 of the visible objects that are detected, false detections a frame, and 3-D GOSPA (c = 1 m, p = 1) of the
-tracks against the objects that can be seen.
+tracks against the objects that can be seen; tracks outside the image, and those of objects that are hidden
+now, count neither for nor against.
 Exit status as of `sims.compare`.
 """
 
@@ -48,6 +49,7 @@ C = 1.0  # m, of GOSPA
 FIRST = 4  # frames before which tracks are not scored
 FARTHEST = 10.0
 EXACT = 0.01  # relative error that the true depth is said to have
+CAMERA = Pinhole.of(SIDE, SIDE, FOCAL)
 CONFIG = DetectConfig(
     planes=4,
     tolerance=0.06,
@@ -70,6 +72,7 @@ class Moment(NamedTuple):
     view:   the truth.
     objects: (k,) which objects can be seen.
     places: (k, 3) their middles, m, in the world.
+    hidden: (l, 3) those of all others.
     """
 
     time: int
@@ -78,6 +81,7 @@ class Moment(NamedTuple):
     view: View
     objects: np.ndarray
     places: np.ndarray
+    hidden: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -99,7 +103,6 @@ class Chain:
 
     kind: str
     estimator: Estimator | None
-    camera: Pinhole
     tracker: PMBM = field(init=False)
 
     def __post_init__(self):
@@ -112,12 +115,12 @@ class Chain:
         """One moment on."""
         depth, std = self._depth(moment)
         pose = (moment.view.pose.rotation, moment.view.pose.place)
-        found = detect(depth, self.camera, std=std, pose=pose, config=CONFIG)
+        found = detect(depth, CAMERA, std=std, pose=pose, config=CONFIG)
         relative = float(np.median(std / depth))
         sensor = PositionSensor(
             dims=3,
-            cov=DepthNoise(self.camera, lambda z: relative * z, pose, 0.3, CONFIG),
-            p_detect=InView(self.camera, 0.8, pose, CONFIG),
+            cov=DepthNoise(CAMERA, lambda z: relative * z, pose, 0.3, CONFIG),
+            p_detect=InView(CAMERA, 0.8, pose, CONFIG),
             clutter_intensity=1e-2,
         )
         return Outcome(depth, found, self.tracker.step(found.z, moment.time * 1e-6, sensor=sensor))
@@ -141,20 +144,32 @@ def moments(seed: int, steps: int, condition: str, objects: int = 6, moving: int
     seed += ROOMS
     rng = np.random.default_rng(seed)
     world = World.random(seed, objects=objects, moving=moving, speed=0.4)
-    path, lens = Path.random(seed, speed=1.5), Pinhole.of(SIDE, SIDE, FOCAL)
+    path = Path.random(seed, speed=1.5)
     camera = event_camera(SIDE, SIDE, condition, rng)
-    view = world.view(lens, path.pose(0.0), 0.0)
+    view = world.view(CAMERA, path.pose(0.0), 0.0)
     camera.step(lit(view.image, condition), 0)
     for k in range(steps):
         times = (k * WINDOW + WINDOW * np.arange(1, BETWEEN + 1) // BETWEEN).tolist()
-        views = [world.view(lens, path.pose(t), t) for t in times]
+        views = [world.view(CAMERA, path.pose(t), t) for t in times]
         parts = [camera.step(lit(v.image, condition), t) for v, t in zip(views, times)]
         events, _ = joined(parts, SIDE, SIDE)
         pictures, last = [v.image for v in views], views[-1]
         pixels = np.bincount(last.object[last.object >= 0], minlength=objects)
         seen = np.flatnonzero(pixels >= SEEN)
         shown = frame(pictures, condition, rng)
-        yield Moment(times[-1], shown, events, last, seen, world.at(times[-1])[seen])
+        places, unseen = world.at(times[-1]), np.setdiff1d(np.arange(objects), seen)
+        yield Moment(times[-1], shown, events, last, seen, places[seen], places[unseen])
+
+
+def scored(moment: Moment, places: np.ndarray) -> np.ndarray:
+    """Those of places (n, 3) that are in the image and, of all objects, not nearest to one that is hidden."""
+    inside = InView(CAMERA, 1.0, (moment.view.pose.rotation, moment.view.pose.place), CONFIG)(places) > 0
+    places = places[inside]
+    seen, hidden = (
+        np.linalg.norm(places[:, None] - of[None], axis=-1).min(1, initial=np.inf)
+        for of in (moment.places, moment.hidden)
+    )
+    return places[~((hidden < seen) & (hidden < C))]
 
 
 def scores_of(moment: Moment, outcome: Outcome) -> dict[str, float]:
@@ -163,7 +178,7 @@ def scores_of(moment: Moment, outcome: Outcome) -> dict[str, float]:
     apart = np.linalg.norm(moment.places[:, None] - outcome.found.z[None], axis=-1)
     one, other = linear_sum_assignment(np.minimum(apart, NEAR))
     hits = int((apart[one, other] < NEAR).sum())
-    g = gospa(moment.places, outcome.tracks.mean[:, :3], c=C, p=1)
+    g = gospa(moment.places, scored(moment, outcome.tracks.mean[:, :3]), c=C, p=1)
     return {
         "depth": float(depth),
         "recall": hits / len(moment.places) if len(moment.places) else 1.0,
@@ -180,8 +195,7 @@ def play(
     seed: int, args: argparse.Namespace, estimator: Estimator | None
 ) -> tuple[dict[str, dict[str, float]], list]:
     """Mean scores of each kind over one film, and what it showed."""
-    camera = Pinhole.of(SIDE, SIDE, FOCAL)
-    chains = {kind: Chain(kind, None if kind == "truth" else estimator, camera) for kind in args.kinds}
+    chains = {kind: Chain(kind, None if kind == "truth" else estimator) for kind in args.kinds}
     rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in chains}
     shown = []
     for k, moment in enumerate(moments(seed, args.steps, args.condition)):
