@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import t as student
@@ -110,7 +111,11 @@ def show(result: Document, console: Console) -> None:
     console.print(f"{result['scenario']}: {result['about']}")
     console.print(_header(result))
     console.print()
-    console.print(_table(result, pm))
+    table = _table(result, pm)
+    if not console.is_terminal:  # rather wide than cut
+        needed = Measurement.get(console, console.options.update_width(10 * WIDTH), table).maximum
+        console.width = max(console.width, needed)
+    console.print(table)
     console.print(Text(_footnote(result, pm), style="dim"))
 
 

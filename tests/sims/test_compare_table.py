@@ -124,6 +124,13 @@ def test_a_piped_table_has_every_number_within_108_plain_columns(level):
     assert "6 runs of seed 3; GOSPA: c = 20, p = 1, mean over runs and all scans" in text
 
 
+def test_a_piped_table_of_long_names_is_wide_rather_than_cut():
+    found = {f"a-long-name-{k}": scores(np.random.default_rng(k), 6, 25.0) for k in range(3)}
+    text = printed(document(scenario("crossing"), found, {name: {} for name in found}, 0))
+    assert "…" not in text
+    assert text.count("]") >= 2
+
+
 def test_one_run_has_no_intervals():
     result = some(n=1)
     assert result["trackers"]["glmb"]["ci95"] is None

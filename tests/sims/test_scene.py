@@ -47,7 +47,7 @@ def test_a_film_has_no_gap_and_its_truth_is_that_of_the_room():
 def test_with_true_depth_objects_are_detected_and_tracked():
     rows = []
     for seed in range(3):
-        chain = Chain("truth", None, Pinhole.of(scene.SIDE, scene.SIDE, scene.FOCAL))
+        chain = Chain("truth", None)
         for k, moment in enumerate(moments(seed, 10, "night")):
             outcome = chain.step(moment)
             if k >= scene.FIRST:
@@ -96,3 +96,17 @@ def test_bad_arguments_are_one_line(argv, says, capsys):
         status = end.code
     assert status == 2
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_cannot_be_seen_now_counts_neither_for_nor_against():
+    moment = next(iter(moments(0, 1, "clean")))
+    pose = moment.view.pose
+    ahead = pose.to_world(np.array([[0.0, 0.0, 2.0]]))
+    behind, aside = pose.to_world(np.array([[0.0, 0.0, -2.0], [8.0, 0.0, 2.0]]))
+    near_hidden = moment._replace(places=ahead + 3.0, hidden=ahead + 0.2)
+    near_seen = moment._replace(places=ahead + 0.1, hidden=ahead + 0.2)
+    assert len(scene.scored(near_seen, np.concatenate((ahead, [behind, aside])))) == 1
+    assert len(scene.scored(near_hidden, ahead)) == 0
+    alone = moment._replace(places=np.zeros((0, 3)), hidden=np.zeros((0, 3)))
+    assert len(scene.scored(alone, ahead)) == 1  # a track of nothing is false
+    assert len(scene.scored(alone, np.zeros((0, 3)))) == 0
