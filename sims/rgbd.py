@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation, Slerp
 
-from perception.depth.fit import Pairs
+from perception.depth.pairs import Pairs
 from perception.pinhole import Pinhole
 from sims.rooms import BETWEEN, WINDOW, frame, grid
 from sims.world import Pose

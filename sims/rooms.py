@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from perception.depth.fit import Pairs
+from perception.depth.pairs import Pairs
 from perception.events.represent import voxel_grid
 from perception.pinhole import Pinhole
 from sims.camera import EventCamera, Pixels, joined, log_intensity

@@ -8,8 +8,7 @@
 Stages 1 and 2 never read depth. Source: Sun et al. (IROS 2025, arXiv 2503.19739); doubt is ours.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,67 +19,23 @@ from perception.depth.align import si_log, token_loss
 from perception.depth.backbone import Backbone, prepared, prepared_events
 from perception.depth.degrade import degraded_frames, degraded_voxels
 from perception.depth.fuse import FUSE, KINDS, Reading
+from perception.depth.pairs import Pairs, PairSource
 
 Loss = Callable[[nn.Module, np.random.Generator], dict[str, Tensor]]
 NEAREST = 0.1  # m, of truth that counts
 RANK = 8  # of the event copy's adaptation
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """n frames, each with the events before it.
-
-    clean:  (n, H, W) or (n, H, W, 3) frames of 0 to 1, as a good camera in good light has them.
-    seen:   of the same shape, as the camera has them.
-    voxels: (n, 3, H, W) grids of the events of the window that ends with the frame.
-    depth:  (n, H, W) m, or None; not finite: unknown.
-    """
-
-    clean: np.ndarray
-    seen: np.ndarray
-    voxels: np.ndarray
-    depth: np.ndarray | None = None
-
-    def __post_init__(self):
-        n, *side = self.clean.shape[:3]
-        shapes = {"seen": (self.seen, self.clean.shape), "voxels": (self.voxels, (n, 3, *side))}
-        if self.depth is not None:
-            shapes["depth"] = (self.depth, (n, *side))
-        for name, (array, expected) in shapes.items():
-            if array.shape != expected:
-                raise ValueError(f"{name} of frames {self.clean.shape} must be {expected}, got {array.shape}")
-
-    def __len__(self) -> int:
-        return len(self.clean)
-
-    def __getitem__(self, rows) -> "Pairs":
-        """Some of them."""
-        depth = None if self.depth is None else self.depth[rows]
-        return Pairs(self.clean[rows], self.seen[rows], self.voxels[rows], depth)
-
-    @classmethod
-    def joined(cls, parts: "Iterable[Pairs]") -> "Pairs":
-        """Several as one; without depth if one has none."""
-        listed = list(parts)
-        depth = None
-        if all(p.depth is not None for p in listed):
-            depth = np.concatenate([p.depth for p in listed])  # type: ignore[misc]
-        clean, seen, voxels = (
-            np.concatenate(column) for column in zip(*((p.clean, p.seen, p.voxels) for p in listed))
-        )
-        return cls(clean, seen, voxels, depth)
-
-
-def teach(pairs: Pairs, batch: int = 8) -> Loss:
+def teach(pairs: PairSource, batch: int = 8) -> Loss:
     """Stage 0: a `Backbone` learns inverse depth, 1/m, of clean frames."""
-    truth = _truth(pairs)
+    _truth(pairs[:1])
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.integers(0, len(pairs), batch)
-        frames = pairs.clean[rows].astype(np.float32)
+        part = _drawn(pairs, batch, rng)
+        frames = part.clean.astype(np.float32)
         bright = rng.uniform(0.6, 1.4, (batch, *[1] * (frames.ndim - 1)))
         x = prepared(_tensor(np.clip(frames * bright, 0, 1), network), network.patch)  # type: ignore[arg-type]
-        wanted = 1 / _tensor(truth[rows], network)
+        wanted = 1 / _tensor(_truth(part), network)
         if rng.random() < 0.5:
             x, wanted = x.flip(-1), wanted.flip(-1)
         known = wanted.isfinite() & (wanted > 0)
@@ -91,13 +46,13 @@ def teach(pairs: Pairs, batch: int = 8) -> Loss:
     return loss
 
 
-def align(pairs: Pairs, batch: int = 8) -> Loss:
+def align(pairs: PairSource, batch: int = 8) -> Loss:
     """Stage 1: the event copy of a `FUSE` learns from the image network and clean frames."""
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
-        rows = rng.integers(0, len(pairs), batch)
-        frames, voxels = _mirrored(network, pairs.clean[rows], pairs.voxels[rows], rng)
+        part = _drawn(pairs, batch, rng)
+        frames, voxels = _mirrored(network, part.clean, part.voxels, rng)
         teacher, wanted = _taught(network, frames)
         student = network.of_events(voxels)
         said = network.disparity(student)
@@ -109,7 +64,7 @@ def align(pairs: Pairs, batch: int = 8) -> Loss:
     return loss
 
 
-def fuse(pairs: Pairs, batch: int = 8, events: bool = True) -> Loss:
+def fuse(pairs: PairSource, batch: int = 8, events: bool = True) -> Loss:
     """Stage 2: the fusion of a `FUSE` learns from the image network and clean frames.
 
     It is given frames as the camera has them or, half of them, clean ones, degraded further; and events.
@@ -118,12 +73,12 @@ def fuse(pairs: Pairs, batch: int = 8, events: bool = True) -> Loss:
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
-        rows = rng.integers(0, len(pairs), batch)
-        clean, given = pairs.clean[rows].astype(np.float32), pairs.seen[rows].astype(np.float32)
+        part = _drawn(pairs, batch, rng)
+        clean, given = part.clean.astype(np.float32), part.seen.astype(np.float32)
         as_clean = rng.random(batch) < 0.5
         given[as_clean] = clean[as_clean]
         given = degraded_frames(given, rng)
-        grids = degraded_voxels(pairs.voxels[rows].astype(np.float32), rng)
+        grids = degraded_voxels(part.voxels.astype(np.float32), rng)
         both = np.concatenate((clean, given))
         frames, voxels = _mirrored(network, both, grids if events else 0 * grids, rng)
         teacher, wanted = _taught(network, frames[:batch])
@@ -137,21 +92,21 @@ def fuse(pairs: Pairs, batch: int = 8, events: bool = True) -> Loss:
     return loss
 
 
-def adapt(pairs: Pairs, farthest: float, batch: int = 8) -> Loss:
+def adapt(pairs: PairSource, farthest: float, batch: int = 8) -> Loss:
     """Stage 3: the decoder of a `FUSE` learns metric depth, and its doubts how far off it is.
 
     Doubt is the logarithm of the scale of a Laplace distribution of the log error. Both are learned of fused
     tokens and of those of frames and of events alone, for when there is nothing else.
     """
-    truth = _truth(pairs)
+    _truth(pairs[:1])
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         assert isinstance(network, FUSE)
         network.fuse.eval()  # what does not learn has no dropout
-        rows = rng.integers(0, len(pairs), batch)
-        wanted = _tensor(truth[rows], network)
-        frames = prepared(_tensor(pairs.seen[rows], network), network.patch)
-        voxels = prepared_events(_tensor(pairs.voxels[rows], network), network.patch)
+        part = _drawn(pairs, batch, rng)
+        wanted = _tensor(_truth(part), network)
+        frames = prepared(_tensor(part.seen, network), network.patch)
+        voxels = prepared_events(_tensor(part.voxels, network), network.patch)
         parts: dict[str, Tensor] = {}
         for kind in KINDS:
             with torch.no_grad():
@@ -203,6 +158,10 @@ def merged(backbone: Backbone) -> None:
                 child.merge()  # type: ignore[attr-defined]
                 setattr(module, name, child.get_base_layer())
     backbone.requires_grad_(False)
+
+
+def _drawn(pairs: PairSource, batch: int, rng: np.random.Generator) -> Pairs:
+    return pairs[rng.integers(0, len(pairs), batch)]
 
 
 def _truth(pairs: Pairs) -> np.ndarray:

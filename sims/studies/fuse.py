@@ -32,8 +32,8 @@ from rich.table import Table
 
 from perception.depth.align import agreement
 from perception.depth.backbone import prepared, prepared_events
-from perception.depth.fit import Pairs
 from perception.depth.fuse import FUSE
+from perception.depth.pairs import Pairs
 from perception.training import Run
 from sims.bench.measure import machine
 from sims.rooms import CONDITIONS

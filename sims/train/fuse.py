@@ -1,6 +1,7 @@
 """Train FUSE, depth from frames and events: `python -m sims.train.fuse --help`.
 
-The data are frames and events of random ray-cast rooms, made before training starts. Stage 0 teaches a tiny
+The data are frames and events of random ray-cast rooms, made before training starts, or with --data those of
+recordings, whose last tenth is kept for the test. Stage 0 teaches a tiny
 backbone depth from clean frames; with --backbone a pretrained one is taken instead. Stages 1 and 2 learn
 without depth, stage 3 the decoder with it (`perception.depth.fit`). Progress goes to standard error, the
 result to standard output; a run is saved about every minute and after each stage, and the same command goes
@@ -25,10 +26,11 @@ from torch import nn
 
 from perception.depth import fit
 from perception.depth.backbone import Backbone, prepared, prepared_events
+from perception.depth.datasets import DENSE, MVSEC, EventScape, Listed, sequences
 from perception.depth.estimator import Estimator
-from perception.depth.fit import Pairs
 from perception.depth.fuse import FUSE, KINDS
 from perception.depth.metrics import aligned, errors_by_image
+from perception.depth.pairs import Pairs, PairSource, SamplePairs
 from perception.training import Run, RunConfig
 from sims.rooms import CONDITIONS, WINDOW, room_pairs
 from tracking.formats.files import atomic_write
@@ -41,21 +43,24 @@ FARTHEST = 10.0  # m; rooms are smaller
 SHOWN, SAVED = 30.0, 60.0  # s
 STEPS = {"teach": 5000, "align": 2500, "fuse": 3000, "adapt": 1500}
 RATE = {"teach": 1.5e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
+ROOMS = """{rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
+  the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random"""
+DATA = ("eventscape", "dense", "mvsec", "list")
+KEPT = 10  # one of so many samples of a recording, its last ones, are not trained on
 CARD = """# {name}
 
 Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
 
-- Data: {rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
-  the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
+- Data: {data}.
 - Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
 - Steps: {steps}; {minutes:.0f} CPU minutes in the last call; seed {seed}, {date}.
-- Mean relative error of metric depth on {tests} further rooms, up to {farthest:g} m:
+- Mean relative error of metric depth on {tests} others, up to {farthest:g} m:
 
 | | both | frames alone | events alone |
 |---|---|---|---|
 {table}
 
-Depth is of rooms of some metres; elsewhere only the decoder wants to be trained again (stage 3).
+Depth is of places like those; elsewhere the decoder at least wants to be trained again (stage 3).
 """
 
 
@@ -101,15 +106,15 @@ def steps_of(scale: float) -> dict[str, int]:
     return {name: max(round(steps * scale), 1) for name, steps in STEPS.items()}
 
 
-def taught(plan: Plan, pairs: Pairs) -> Backbone:
+def taught(plan: Plan, pairs: PairSource) -> Backbone:
     """A tiny backbone that knows depth of clean frames."""
     torch.manual_seed(plan.seed)
-    backbone = Backbone.tiny(pairs.clean.shape[2])
+    backbone = Backbone.tiny(pairs[:1].clean.shape[2])
     plan.train("teach", backbone, fit.teach(pairs))
     return backbone
 
 
-def aligned_events(plan: Plan, backbone: Backbone, pairs: Pairs) -> Backbone:
+def aligned_events(plan: Plan, backbone: Backbone, pairs: PairSource) -> Backbone:
     """A copy of a backbone that says of events what that says of frames."""
     torch.manual_seed(plan.seed + 1)
     network = FUSE(backbone, backbone.without_head())
@@ -124,7 +129,7 @@ def fused(
     plan: Plan,
     backbone: Backbone,
     events: Backbone,
-    pairs: Pairs,
+    pairs: PairSource,
     fusion: str = "fredfuse",
     with_events: bool = True,
 ) -> FUSE:
@@ -137,13 +142,13 @@ def fused(
     return network
 
 
-def adapted(plan: Plan, network: FUSE, pairs: Pairs) -> None:
-    """Teach the decoder of a network metric depth."""
+def adapted(plan: Plan, network: FUSE, pairs: PairSource, farthest: float = FARTHEST) -> None:
+    """Teach the decoder of a network metric depth, up to the farthest, m."""
     torch.manual_seed(plan.seed + 3)
     network.requires_grad_(False)
     network.decoder.requires_grad_(True)
     network.doubt.requires_grad_(True)
-    plan.train("adapt", network, fit.adapt(pairs, FARTHEST))
+    plan.train("adapt", network, fit.adapt(pairs, farthest))
 
 
 @torch.no_grad()
@@ -154,10 +159,10 @@ def disparities(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.n
 
 
 @torch.no_grad()
-def depths(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
+def depths(network: FUSE, pairs: Pairs, kind: str, farthest: float = FARTHEST, batch: int = 32) -> np.ndarray:
     """(n, H, W) metric depth that a network says of pairs."""
     batches = _batches(network, pairs, batch)
-    said = (network.depth(network.reading(x, v, kind), FARTHEST, kind)[0] for x, v in batches)
+    said = (network.depth(network.reading(x, v, kind), farthest, kind)[0] for x, v in batches)
     return _at_the_size_of(pairs, said)
 
 
@@ -181,10 +186,10 @@ def relative_errors(disparity: np.ndarray, pairs: Pairs) -> np.ndarray:
     return errors_by_image(aligned(disparity, pairs.depth, FARTHEST), pairs.depth, FARTHEST).abs_rel
 
 
-def metric_errors(depth: np.ndarray, pairs: Pairs) -> np.ndarray:
+def metric_errors(depth: np.ndarray, pairs: Pairs, farthest: float = FARTHEST) -> np.ndarray:
     """(n,) mean relative error of each frame."""
     assert pairs.depth is not None
-    return errors_by_image(depth, pairs.depth, FARTHEST).abs_rel
+    return errors_by_image(depth, pairs.depth, farthest).abs_rel
 
 
 def made(seeds: Sequence[int], side: int, console: Console, conditions: Sequence[str] | None = None) -> Pairs:
@@ -194,12 +199,34 @@ def made(seeds: Sequence[int], side: int, console: Console, conditions: Sequence
         return Pairs.joined(room_pairs([seed], conditions, side=side) for seed in rooms)
 
 
+def recorded(kind: str, paths: Sequence[str], window: int) -> tuple[SamplePairs, SamplePairs]:
+    """What to train on and what to test on: the last samples of each recording.
+
+    Args:
+        kind:   of DATA.
+        paths:  folders of EventScape or DENSE, with one sequence or many; <name>_data.hdf5; or lists.
+        window: microseconds of events before a depth.
+    """
+    parts: list[Any] = []
+    for path in paths:
+        if kind in ("eventscape", "dense"):
+            read = EventScape if kind == "eventscape" else DENSE
+            parts += [read(folder, window, empty=True) for folder in sequences(path)]
+        else:
+            parts.append(MVSEC(path, window=window, empty=True) if kind == "mvsec" else Listed(path))
+    whole = SamplePairs(parts, window)
+    number = np.diff(whole.ends, prepend=0)
+    left = np.concatenate([np.arange(n, 0, -1) for n in number])  # samples to the end of the recording
+    kept = left <= np.repeat(np.maximum(number // KEPT, 1), number)
+    return whole.only(~kept), whole.only(kept)
+
+
 def train(args: argparse.Namespace) -> None:
     """All stages, scores, weights."""
     console = Console(stderr=True)
     torch.set_num_threads(args.threads)
     named = Backbone.named(args.backbone, download=True).to(args.device) if args.backbone else None
-    pairs = made(range(args.seed, args.seed + args.rooms), args.side, console)
+    pairs, tests, about = _data(args, console)
     used = time.process_time()
 
     def advance(training: Run, parts: dict[str, float]) -> None:
@@ -210,7 +237,7 @@ def train(args: argparse.Namespace) -> None:
         steps=steps_of(args.scale),
         seed=args.seed,
         resume=args.resume,
-        about={name: getattr(args, name) or "" for name in ("seed", "rooms", "side", "backbone", "fusion")},
+        about={name: getattr(args, name) or "" for name in ("seed", "backbone", "fusion")} | {"data": about},
         device=args.device,
         advance=advance,
     )
@@ -218,17 +245,19 @@ def train(args: argparse.Namespace) -> None:
     backbone.requires_grad_(False)
     events = aligned_events(plan, backbone, pairs)
     network = fused(plan, backbone, events, pairs, args.fusion)
-    adapted(plan, network, pairs)
+    adapted(plan, network, pairs, args.farthest)
     minutes = (time.process_time() - used) / 60
-    rows = {}
-    for condition in CONDITIONS:
-        test = made(range(args.seed + TEST, args.seed + TEST + args.tests), args.side, console, (condition,))
-        rows[condition] = {
-            kind: float(metric_errors(depths(network, test, kind), test).mean()) for kind in KINDS
+    rows = {
+        name: {
+            kind: float(
+                np.nanmean(metric_errors(depths(network, test, kind, args.farthest), test, args.farthest))
+            )
+            for kind in KINDS
         }
+        for name, test in tests()
+    }
     result: dict[str, Any] = {
-        "rooms": args.rooms,
-        "side": args.side,
+        "data": about,
         "backbone": args.backbone or "tiny",
         "fusion": args.fusion,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -237,11 +266,11 @@ def train(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "date": date.today().isoformat(),
         "tests": args.tests,
-        "farthest": FARTHEST,
+        "farthest": args.farthest,
         "errors": rows,
     }
     if args.out:
-        Estimator(network, FARTHEST, WINDOW).save(args.out, half=True, **result)
+        Estimator(network, args.farthest, args.window).save(args.out, half=True, **result)
         table = "\n".join(
             f"| {name} | " + " | ".join(f"{row[kind]:.3f}" for kind in KINDS) + " |"
             for name, row in rows.items()
@@ -249,6 +278,20 @@ def train(args: argparse.Namespace) -> None:
         with atomic_write(Path(args.out).with_suffix(".md")) as file:
             file.write(CARD.format(name=Path(args.out).stem, table=table, **result))
     print(json.dumps(result, indent=1))
+
+
+def _data(args: argparse.Namespace, console: Console):
+    """What to train on, an iterator of names and tests, and a line about it."""
+    if args.data is None:
+        pairs: PairSource = made(range(args.seed, args.seed + args.rooms), args.side, console)
+        seeds = range(args.seed + TEST, args.seed + TEST + args.tests)
+        about = ROOMS.format(rooms=args.rooms, side=args.side)
+        return pairs, lambda: ((c, made(seeds, args.side, console, (c,))) for c in CONDITIONS), about
+    kind, *paths = args.data
+    pairs, rest = recorded(kind, paths, args.window)
+    some = np.unique(np.linspace(0, len(rest) - 1, args.tests).astype(int))
+    about = f"{len(pairs)} samples of {kind}, {', '.join(Path(p).name for p in paths)}"
+    return pairs, lambda: [("held out", rest[some])], about
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -261,6 +304,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a pretrained Depth Anything: a folder, or a name of the hub, downloaded",
     )
     add("--fusion", choices=("fredfuse", "guided", "concatenation"), default="fredfuse")
+    add(
+        "--data",
+        nargs="+",
+        metavar=("KIND", "PATH"),
+        help=f"recordings, not rooms; KIND: {', '.join(DATA)}; PATH: folders, <name>_data.hdf5, or lists",
+    )
+    add("--window", type=positive, default=WINDOW, metavar="US", help=f"of events; default: {WINDOW}")
+    add("--farthest", type=float, default=FARTHEST, metavar="M", help=f"of depth; default: {FARTHEST:g}")
     add("--rooms", type=positive, default=N_ROOMS, metavar="N", help=f"for training; default: {N_ROOMS}")
     add("--tests", type=positive, default=N_TEST, metavar="N", help=f"other rooms; default: {N_TEST}")
     add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
@@ -273,6 +324,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.scale <= 100:
         parser.error("--scale must be larger than 0, at most 100")
+    if args.data and (args.data[0] not in DATA or len(args.data) < 2):
+        parser.error(f"--data takes one of {', '.join(DATA)} and then paths, got {' '.join(args.data)}")
+    if args.data is None and args.window != WINDOW:
+        parser.error(f"--window is for --data; events of rooms are those of {WINDOW} us")
+    if not 0 < args.farthest < 1e5:
+        parser.error("--farthest must be a number of metres above 0")
     return run(PROGRAM, lambda: train(args))
 
 

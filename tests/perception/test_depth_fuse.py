@@ -10,8 +10,8 @@ pytest.importorskip("peft")
 from perception.depth import fit, fredfuse
 from perception.depth.align import agreement, si_log, token_loss
 from perception.depth.backbone import Backbone, fitted, prepared, prepared_events
+from perception.depth.datasets import Sample, VoxelSample
 from perception.depth.estimator import Estimator, load
-from perception.depth.fit import Pairs
 from perception.depth.fredfuse import (
     Concatenation,
     FreDFuse,
@@ -22,6 +22,7 @@ from perception.depth.fredfuse import (
     restored,
 )
 from perception.depth.fuse import FUSE, KINDS
+from perception.depth.pairs import Pairs, SamplePairs
 from perception.events import EventStream
 from perception.training import Run, RunConfig
 
@@ -503,6 +504,31 @@ def test_stages_take_sizes_that_are_no_multiple_of_the_patch(network):
         fit.adapt(data, 10.0, 4)(network, np.random.default_rng(0)),
     ):
         assert all(torch.isfinite(value) for value in loss.values())
+
+
+def test_samples_of_data_sets_are_pairs_read_when_asked_for():
+    rng = np.random.default_rng(0)
+    stream = EventStream([0, 1, 2], [0, 0, 1], [10, 60_000, 100_000], [True, False, True], 4, 3)
+    some = [
+        Sample(rng.integers(0, 255, (3, 4), np.uint8), stream, np.full((3, 4), 1.0 + k), 100_000, f"s/{k}")
+        for k in range(3)
+    ]
+    grid = VoxelSample(some[0].image, np.ones((3, 3, 4), np.float32), some[0].depth, "v")
+    data = SamplePairs([some, [grid]], window=50_000)
+    assert len(data) == 4
+    part = data[[2, 3, 0]]
+    assert part.depth[:, 0, 0].tolist() == [3, 1, 1]
+    np.testing.assert_array_equal(part.clean[0], some[2].image / np.float32(255))
+    assert part.voxels[0].sum() == 0  # of the two events of the last 50 ms
+    assert part.voxels[1].sum() == 36
+    assert SamplePairs([some])[:1].voxels.sum() == 1  # of all three
+    assert data.only([1, 2]).only([1])[:].depth[0, 0, 0] == 3
+    with pytest.raises(ValueError, match="one size"):
+        SamplePairs([some, [grid._replace(image=grid.image[:2])]])[:]
+    with pytest.raises(ValueError, match="grid of 5 bins"):
+        SamplePairs([[grid._replace(voxel=np.ones((5, 3, 4), np.float32))]])[:]
+    with pytest.raises(ValueError, match="at least one sample"):
+        SamplePairs([])
 
 
 def test_pairs_agree_in_size():

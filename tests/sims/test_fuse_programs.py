@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("peft")
@@ -13,7 +14,7 @@ from sims.train import fuse as train
 
 def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     out, run = tmp_path / "w.safetensors", tmp_path / "run"
-    argv = ["--rooms", "2", "--tests", "1", "--side", "32", "--scale", "0.0004"]
+    argv = ["--rooms", "2", "--tests", "1", "--side", "32", "--scale", "0.0002"]
     argv += ["--resume", str(run), "--out", str(out)]
     assert train.main(argv) == 0
     first = json.loads(capsys.readouterr().out)
@@ -26,6 +27,35 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)["errors"]
     for condition, row in first["errors"].items():
         assert again[condition] == pytest.approx(row)
+
+
+def test_recordings_are_taken_instead_of_rooms(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).save(tmp_path / f"{k}.png")
+        np.save(tmp_path / f"{k}_depth.npy", rng.uniform(2, 60, (24, 32)).astype(np.float32))
+        np.save(tmp_path / f"{k}_voxel.npy", rng.normal(size=(3, 24, 32)).astype(np.float32))
+    (tmp_path / "list.txt").write_text("".join(f"{k}.png {k}_depth.npy {k}_voxel.npy\n" for k in range(12)))
+    out = tmp_path / "w.safetensors"
+    argv = ["--data", "list", str(tmp_path / "list.txt"), "--farthest", "80", "--scale", "0.0002"]
+    assert train.main([*argv, "--out", str(out)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"] == "11 samples of list, list.txt"
+    assert set(found["errors"]) == {"held out"}
+    assert load(out).farthest == 80
+    kept = train.recorded("list", [str(tmp_path / "list.txt")] * 2, 50_000)
+    assert [len(part) for part in kept] == [22, 2]
+    last = np.load(tmp_path / "11_depth.npy")
+    assert np.array_equal(kept[1][[0, 1]].depth, [last, last])
+
+
+@pytest.mark.parametrize("argv", [["--data", "list"], ["--data", "other", "x"], ["--window", "10"]])
+def test_odd_recordings_are_one_line(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        train.main(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") <= 2
 
 
 @pytest.mark.parametrize("program", [train, study])
