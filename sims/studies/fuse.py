@@ -12,17 +12,21 @@ averaged. Rows:
     frames                    the image network as it is (it has seen clean frames alone)
     frames, trained for it    a fusion without events, trained as the others on spoilt frames
     events                    the event copy alone, after stage 1
+    events, from nothing      the same from random weights, all of which learn, in as many steps
     concatenation             both kinds of tokens side by side and a linear layer
     no frequencies            FUSE's attention without its pyramids
     FUSE                      as the paper has it
 
+and columns: the conditions of `sims.rooms`, still: clean frames without an event, as of a camera that stands.
 Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +66,8 @@ FUSED = {
     "no frequencies": ("guided", True),
     "FUSE": ("fredfuse", True),
 }
-ROWS = ("constant", "frames", "events", *FUSED)
+ROWS = ("constant", "frames", "events", "events, from nothing", *FUSED)
+COLUMNS = (*CONDITIONS, "still")
 
 ROOMS_APART = 10_000  # of a seed and the next
 Found = dict[str, dict[str, list[float]]]  # row -> condition -> error of each room
@@ -90,11 +95,19 @@ def one_seed(
             for name, test in tests.items()
         }
 
-    plan = Plan(steps=steps_of(args.scale), seed=seed, advance=advance)
-    backbone = taught(plan, pairs)
+    about = {name: getattr(args, name) for name in ("rooms", "side", "scale")}
+    plan = Plan(steps=steps_of(args.scale), seed=seed, about=about, advance=advance)
+
+    def of(name: str) -> Plan:
+        """The plan, with files of its own where stages are saved."""
+        if args.resume is None:
+            return plan
+        return replace(plan, resume=args.resume / f"seed {seed}, {name}")
+
+    backbone = taught(of("frames"), pairs)
     backbone.requires_grad_(False)
     untrained = closeness(FUSE(backbone, backbone.without_head()), tests["clean"])
-    events = aligned_events(plan, backbone, pairs)
+    events = aligned_events(of("events"), backbone, pairs)
     plain = FUSE(backbone, events)
     errors: Found = {
         "constant": {
@@ -104,8 +117,10 @@ def one_seed(
         "frames": scored(plain, "frames"),
         "events": scored(plain, "events"),
     }
+    rival = aligned_events(of("events, from nothing"), backbone, pairs, from_nothing=True)
+    errors["events, from nothing"] = scored(FUSE(backbone, rival), "events")
     for name, (fusion, with_events) in FUSED.items():
-        network = fused(plan, backbone, events, pairs, fusion, with_events)
+        network = fused(of(name), backbone, events, pairs, fusion, with_events)
         shown = tests if with_events else {k: without_events(test) for k, test in tests.items()}
         errors[name] = {
             k: of_rooms(relative_errors(disparities(network, test, "both"), test), args.tests)
@@ -137,11 +152,14 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     """All seeds."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
+    if args.resume is not None:
+        args.resume.mkdir(parents=True, exist_ok=True)
     seeds = range(TEST, TEST + args.tests)
     tests = {name: made(seeds, args.side, console, (name,)) for name in CONDITIONS}
+    tests["still"] = without_events(tests["clean"])
     found = [one_seed(seed, args, tests, console) for seed in range(args.seeds)]
     mean: Found = {
-        row: {name: np.mean([f["errors"][row][name] for f in found], 0).tolist() for name in CONDITIONS}
+        row: {name: np.mean([f["errors"][row][name] for f in found], 0).tolist() for name in COLUMNS}
         for row in ROWS
     }
     for row in ROWS:
@@ -149,7 +167,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "errors": mean,
         "seeds": [
-            {row: {name: float(np.mean(f["errors"][row][name])) for name in CONDITIONS} for row in ROWS}
+            {row: {name: float(np.mean(f["errors"][row][name])) for name in COLUMNS} for row in ROWS}
             for f in found
         ],
         "agreement": [f["agreement"] for f in found],
@@ -159,7 +177,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Print the table."""
     errors = found["errors"]
-    columns = (*CONDITIONS, "spoilt")
+    columns = (*COLUMNS, "spoilt")
     table = Table("", *columns, "spoilt, FUSE minus it", "clean, FUSE minus it")
     for row in ROWS:
         gaps = [np.subtract(errors["FUSE"][name], errors[row][name]) for name in ("spoilt", "clean")]
@@ -208,6 +226,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}; default: 1")
     add("--quick", action="store_true", help="a few rooms and steps, to see that it runs")
+    add("--resume", type=Path, metavar="FOLDER", help="where stages are saved and go on from")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
     if args.quick:

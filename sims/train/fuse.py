@@ -114,12 +114,16 @@ def taught(plan: Plan, pairs: PairSource) -> Backbone:
     return backbone
 
 
-def aligned_events(plan: Plan, backbone: Backbone, pairs: PairSource) -> Backbone:
-    """A copy of a backbone that says of events what that says of frames."""
+def aligned_events(plan: Plan, backbone: Backbone, pairs: PairSource, from_nothing: bool = False) -> Backbone:
+    """A copy of a backbone, or one that starts from nothing, that says of events what that says of frames."""
     torch.manual_seed(plan.seed + 1)
-    network = FUSE(backbone, backbone.without_head())
+    start = Backbone.configured(backbone.config) if from_nothing else backbone
+    network = FUSE(backbone, start.without_head())
     network.requires_grad_(False)
-    fit.with_lora(network.events)
+    if from_nothing:
+        network.events.requires_grad_(True)
+    else:
+        fit.with_lora(network.events)
     plan.train("align", network, fit.align(pairs))
     fit.merged(network.events)
     return network.events
