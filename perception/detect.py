@@ -11,7 +11,7 @@ the camera's frame is at rotation p + place. Without one, everything is in the c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from perception.pointcloud import PointCloud, Std, cloud
 from tracking.checks import require_positive, require_probability
 from tracking.compiled import compiled
 
+TINY = 1e-6  # of a deviation, where another is 0
 Pose = tuple[np.ndarray, np.ndarray] | None
 
 
@@ -179,12 +180,13 @@ def _as_mask(ignore, shape):
 
 
 def _without_planes(points, rotation, config):
-    """Points that are of no background plane."""
+    """Points of no background plane; the error that all pixels have in common bends none."""
     up = None if config.up is None else np.asarray(config.up, float) @ rotation  # in the camera's frame
+    apart = replace(points, std=points.std * max(np.sqrt(1 - config.correlation), TINY))
     rest, faces = np.arange(len(points)), []
     found, least = 0, config.share * len(points)
     while found < config.planes and len(rest) > least:
-        part = points if len(rest) == len(points) else points[rest]
+        part = apart if len(rest) == len(points) else apart[rest]
         plane, mask = ground(part, config.tolerance, up, config.tilt, least / len(rest))
         if plane is None:
             break
