@@ -42,20 +42,10 @@ from perception.training import Run
 from sims.bench.measure import machine
 from sims.rooms import CONDITIONS
 from sims.table import interval
-from sims.train.fuse import (
-    N_ROOMS,
-    N_TEST,
-    STEPS,
-    TEST,
-    Plan,
-    aligned_events,
-    disparities,
-    fused,
-    made,
-    relative_errors,
-    steps_of,
-    taught,
-)
+from sims.train.fuse import N_ROOMS, N_TEST, TEST
+from sims.train.fuse_data import made
+from sims.train.fuse_score import disparities, relative_errors
+from sims.train.fuse_stages import STEPS, Plan, aligned_events, fused, steps_of, taught
 from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.fuse"

@@ -24,7 +24,7 @@ from sims.rgbd import load as load_frames
 from sims.rgbd import rgbd_pairs
 from sims.rooms import CONDITIONS
 from sims.table import interval
-from sims.train.fuse import depths, disparities, metric_errors, relative_errors
+from sims.train.fuse_score import depths, disparities, metric_errors, relative_errors
 from tracking.program import Parser, output, run, write_json
 
 PROGRAM = "python -m sims.studies.rgbd"

@@ -1,19 +1,18 @@
 """Train FUSE, depth from frames and events: `python -m sims.train.fuse --help`.
 
 The data are frames and events of random ray-cast rooms, made before training starts, or with --data those of
-recordings, whose last tenth is kept for the test. Stage 0 teaches a tiny
-backbone depth from clean frames; with --backbone a pretrained one is taken instead. Stages 1 and 2 learn
-without depth, stage 3 the decoder with it (`perception.depth.fit`). Progress goes to standard error, the
-result to standard output; a run is saved about every minute and after each stage, and the same command goes
-on where it was. Exit status as of `sims.compare`.
+recordings, whose last tenth is kept for the test. Stage 0 teaches a tiny backbone depth from clean frames;
+with --backbone a pretrained one is taken instead. Stages 1 and 2 learn without depth, stage 3 the decoder
+with it (`perception.depth.fit`). Progress goes to standard error, the result to standard output; a run is
+saved about every minute and after each stage, and the same command goes on where it was. Exit status as of
+`sims.compare`.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,32 +20,24 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
-from torch import nn
 
-from perception.depth import fit
-from perception.depth.backbone import Backbone, prepared, prepared_events
-from perception.depth.datasets import DENSE, MVSEC, EventScape, Listed, sequences
+from perception.depth.backbone import Backbone
 from perception.depth.estimator import Estimator
-from perception.depth.fuse import FUSE, KINDS
-from perception.depth.metrics import aligned, errors_by_image
-from perception.depth.pairs import Pairs, PairSource, SamplePairs
-from perception.training import Run, RunConfig
-from sims.rooms import CONDITIONS, WINDOW, room_pairs
+from perception.depth.fuse import KINDS
+from perception.depth.pairs import PairSource
+from perception.training import Run
+from sims.rooms import CONDITIONS, WINDOW
+from sims.train.fuse_data import DATA, made, recorded
+from sims.train.fuse_score import FARTHEST, depths, metric_errors
+from sims.train.fuse_stages import STEPS, Plan, adapted, aligned_events, fused, steps_of, taught
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.fuse"
 TEST = 2_000_000  # added to the seed: rooms of training and test are apart
 N_ROOMS, N_TEST = 3000, 160
-FARTHEST = 10.0  # m; rooms are smaller
-SHOWN, SAVED = 30.0, 60.0  # s
-STEPS = {"teach": 5000, "align": 2500, "fuse": 3000, "adapt": 1500}
-RATE = {"teach": 1.5e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
 ROOMS = """{rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
   the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random"""
-DATA = ("eventscape", "dense", "mvsec", "list")
-KEPT = 10  # one of so many samples of a recording, its last ones, are not trained on
 CARD = """# {name}
 
 Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
@@ -62,167 +53,6 @@ Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licen
 
 Depth is of places like those; elsewhere the decoder at least wants to be trained again (stage 3).
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How stages are trained.
-
-    steps:   of each stage.
-    seed:    of weights and batches.
-    resume:  where stages are saved and go on from, or None.
-    about:   what a saved stage must agree in to be gone on with.
-    device:  where they are trained.
-    advance: told the run and the means of the parts of its loss, now and then.
-    """
-
-    steps: dict[str, int]
-    seed: int = 0
-    resume: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    advance: Callable[[Run, dict[str, float]], object] = lambda run, parts: None
-
-    def train(self, stage: str, network: nn.Module, loss: Any) -> None:
-        """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
-        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        config = RunConfig(steps=self.steps[stage], rate=RATE[stage], muon=3.0, average=0.995)
-        training = Run(network, loss, config, self.seed, self.about)
-        file = None if self.resume is None else self.resume.with_name(f"{self.resume.name}.{stage}")
-        if file is not None and file.exists():
-            training.resume(file)
-        saved = time.monotonic()
-        while not training.done:
-            self.advance(training, training.train(SHOWN))
-            if file is not None and (time.monotonic() - saved > SAVED or training.done):
-                training.save(file)
-                saved = time.monotonic()
-        training.use_average()
-        network.eval()
-
-
-def steps_of(scale: float) -> dict[str, int]:
-    """Steps of each stage, those of `STEPS` times a factor."""
-    return {name: max(round(steps * scale), 1) for name, steps in STEPS.items()}
-
-
-def taught(plan: Plan, pairs: PairSource) -> Backbone:
-    """A tiny backbone that knows depth of clean frames."""
-    torch.manual_seed(plan.seed)
-    backbone = Backbone.tiny(pairs[:1].clean.shape[2])
-    plan.train("teach", backbone, fit.teach(pairs))
-    return backbone
-
-
-def aligned_events(plan: Plan, backbone: Backbone, pairs: PairSource, from_nothing: bool = False) -> Backbone:
-    """A copy of a backbone, or one that starts from nothing, that says of events what that says of frames."""
-    torch.manual_seed(plan.seed + 1)
-    start = Backbone.configured(backbone.config) if from_nothing else backbone
-    network = FUSE(backbone, start.without_head())
-    network.requires_grad_(False)
-    if from_nothing:
-        network.events.requires_grad_(True)
-    else:
-        fit.with_lora(network.events)
-    plan.train("align", network, fit.align(pairs))
-    fit.merged(network.events)
-    return network.events
-
-
-def fused(
-    plan: Plan,
-    backbone: Backbone,
-    events: Backbone,
-    pairs: PairSource,
-    fusion: str = "fredfuse",
-    with_events: bool = True,
-) -> FUSE:
-    """Both backbones, and a fusion that has learned which of them to trust."""
-    torch.manual_seed(plan.seed + 2)
-    network = FUSE(backbone, events, fusion)
-    network.requires_grad_(False)
-    network.fuse.requires_grad_(True)
-    plan.train("fuse", network, fit.fuse(pairs, events=with_events))
-    return network
-
-
-def adapted(plan: Plan, network: FUSE, pairs: PairSource, farthest: float = FARTHEST) -> None:
-    """Teach the decoder of a network metric depth, up to the farthest, m."""
-    torch.manual_seed(plan.seed + 3)
-    network.requires_grad_(False)
-    network.decoder.requires_grad_(True)
-    network.doubt.requires_grad_(True)
-    plan.train("adapt", network, fit.adapt(pairs, farthest))
-
-
-@torch.no_grad()
-def disparities(network: FUSE, pairs: Pairs, kind: str, batch: int = 32) -> np.ndarray:
-    """(n, H, W) inverse depth up to scale and shift that a network says of pairs."""
-    said = (network.disparity(network.reading(x, v, kind)) for x, v in _batches(network, pairs, batch))
-    return _at_the_size_of(pairs, said)
-
-
-@torch.no_grad()
-def depths(network: FUSE, pairs: Pairs, kind: str, farthest: float = FARTHEST, batch: int = 32) -> np.ndarray:
-    """(n, H, W) metric depth that a network says of pairs."""
-    batches = _batches(network, pairs, batch)
-    said = (network.depth(network.reading(x, v, kind), farthest, kind)[0] for x, v in batches)
-    return _at_the_size_of(pairs, said)
-
-
-def _batches(network, pairs, batch):
-    network.eval()
-    device = next(network.parameters()).device
-    for k in range(0, len(pairs), batch):
-        part = pairs[k : k + batch]
-        seen, grids = (torch.from_numpy(a.astype(np.float32)).to(device) for a in (part.seen, part.voxels))
-        yield prepared(seen, network.patch), prepared_events(grids, network.patch)
-
-
-def _at_the_size_of(pairs, said):
-    like = torch.empty(1, *pairs.clean.shape[1:3])
-    return np.concatenate([fit.as_large(image.float().cpu(), like).numpy() for image in said])
-
-
-def relative_errors(disparity: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """(n,) mean relative error of each frame, scale and shift of inverse depth fitted."""
-    assert pairs.depth is not None
-    return errors_by_image(aligned(disparity, pairs.depth, FARTHEST), pairs.depth, FARTHEST).abs_rel
-
-
-def metric_errors(depth: np.ndarray, pairs: Pairs, farthest: float = FARTHEST) -> np.ndarray:
-    """(n,) mean relative error of each frame."""
-    assert pairs.depth is not None
-    return errors_by_image(depth, pairs.depth, farthest).abs_rel
-
-
-def made(seeds: Sequence[int], side: int, console: Console, conditions: Sequence[str] | None = None) -> Pairs:
-    """Pairs of rooms, with progress."""
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        rooms = progress.track(seeds, description="rooms")
-        return Pairs.joined(room_pairs([seed], conditions, side=side) for seed in rooms)
-
-
-def recorded(kind: str, paths: Sequence[str], window: int) -> tuple[SamplePairs, SamplePairs]:
-    """What to train on and what to test on: the last samples of each recording.
-
-    Args:
-        kind:   of DATA.
-        paths:  folders of EventScape or DENSE, with one sequence or many; <name>_data.hdf5; or lists.
-        window: microseconds of events before a depth.
-    """
-    parts: list[Any] = []
-    for path in paths:
-        if kind in ("eventscape", "dense"):
-            read = EventScape if kind == "eventscape" else DENSE
-            parts += [read(folder, window, empty=True) for folder in sequences(path)]
-        else:
-            parts.append(MVSEC(path, window=window, empty=True) if kind == "mvsec" else Listed(path))
-    whole = SamplePairs(parts, window)
-    number = np.diff(whole.ends, prepend=0)
-    left = np.concatenate([np.arange(n, 0, -1) for n in number])  # samples to the end of the recording
-    kept = left <= np.repeat(np.maximum(number // KEPT, 1), number)
-    return whole.only(~kept), whole.only(kept)
 
 
 def train(args: argparse.Namespace) -> None:

@@ -370,7 +370,7 @@ def test_sizes_must_agree(backbone, network):
 
 def test_shipped_weights_know_that_events_help_at_night():
     from sims.rooms import room_pairs
-    from sims.train.fuse import depths, metric_errors
+    from sims.train.fuse_score import depths, metric_errors
 
     network = load().network
     pairs = room_pairs(range(2_500_000, 2_500_012), ("night",), per_room=2)

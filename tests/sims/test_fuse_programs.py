@@ -8,8 +8,12 @@ import pytest
 pytest.importorskip("peft")
 
 from perception.depth.estimator import load
+from sims.rooms import CONDITIONS
 from sims.studies import fuse as study
 from sims.train import fuse as train
+from sims.train.fuse_data import recorded
+from sims.train.fuse_score import FARTHEST
+from sims.train.fuse_stages import STEPS
 
 
 def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
@@ -19,10 +23,10 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     assert train.main(argv) == 0
     first = json.loads(capsys.readouterr().out)
     assert first["steps"] == "teach 1, align 1, fuse 1, adapt 1"
-    assert set(first["errors"]) == set(train.CONDITIONS)
-    assert load(out).farthest == train.FARTHEST
+    assert set(first["errors"]) == set(CONDITIONS)
+    assert load(out).farthest == FARTHEST
     assert "| night |" in out.with_suffix(".md").read_text()
-    assert {p.name for p in tmp_path.glob("run.*")} == {f"run.{stage}" for stage in train.STEPS}
+    assert {p.name for p in tmp_path.glob("run.*")} == {f"run.{stage}" for stage in STEPS}
     assert train.main(argv) == 0  # nothing is left to do
     again = json.loads(capsys.readouterr().out)["errors"]
     for condition, row in first["errors"].items():
@@ -44,7 +48,7 @@ def test_recordings_are_taken_instead_of_rooms(tmp_path, capsys):
     assert found["data"] == "11 samples of list, list.txt"
     assert set(found["errors"]) == {"held out"}
     assert load(out).farthest == 80
-    kept = train.recorded("list", [str(tmp_path / "list.txt")] * 2, 50_000)
+    kept = recorded("list", [str(tmp_path / "list.txt")] * 2, 50_000)
     assert [len(part) for part in kept] == [22, 2]
     last = np.load(tmp_path / "11_depth.npy")
     assert np.array_equal(kept[1][[0, 1]].depth, [last, last])
