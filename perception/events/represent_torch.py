@@ -17,6 +17,7 @@ from perception.events.represent import bins_of, require_choice, span_of
 from perception.events.stream import EventStream
 
 NEVER = -(2**61)  # us
+TABLE = 2**14  # values of a learned kernel, which is made of straight lines
 LONGEST = 2**45  # us, a year: times the largest number of bins it fits int64
 
 
@@ -182,8 +183,18 @@ class SpikeTensor(nn.Module):
         """(b, 2 bins, H, W) of a batch of streams."""
         phase, bins = events.phase.float(), self.bins
         centres = torch.linspace(0, 1, bins, device=phase.device) if bins > 1 else phase.new_zeros(1)
-        kernel = self.kernel((phase[:, None] - centres).reshape(-1, 1)).reshape(len(phase), bins)
+        kernel = self._kernel_at(phase[:, None] - centres)
         return _measured(events, lambda k: kernel[:, k], bins)
+
+    def _kernel_at(self, s: Tensor) -> Tensor:
+        """The kernel at times (n, bins) from -1 to 1; of many, between the values of a table."""
+        if s.numel() <= TABLE:
+            return self.kernel(s.reshape(-1, 1)).reshape(s.shape)
+        table = self.kernel(torch.linspace(-1, 1, TABLE, device=s.device)[:, None])[:, 0]
+        at = (s + 1) * ((TABLE - 1) / 2)
+        low = at.long().clamp(0, TABLE - 2)
+        steps = torch.cat((table.diff(), table.new_zeros(1)))
+        return table[low] + (at - low) * steps[low]
 
 
 def warped_image(events: EventBatch, flow: Tensor, at: Tensor | None = None) -> Tensor:

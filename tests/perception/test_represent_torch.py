@@ -117,3 +117,37 @@ def test_wrong_batches_are_refused(streams):
         batched.EventBatch.of([streams[0], EventStream.empty(W, H + 1)])
     with pytest.raises(ValueError, match="one sensor size"):
         batched.EventBatch.of([])
+
+
+def test_a_learned_kernel_of_many_events_is_read_from_a_table_with_the_same_gradients():
+    module = batched.SpikeTensor(bins=3)
+    rng = np.random.default_rng(0)
+    n = batched.TABLE
+    stream = EventStream(
+        rng.integers(0, 6, n),
+        rng.integers(0, 5, n),
+        np.sort(rng.integers(0, 10**6, n)),
+        rng.random(n) < 0.5,
+        6,
+        5,
+    )
+    events = batched.EventBatch.of([stream])
+    weight = torch.randn(1, 6, 5, 6)
+
+    def gradients(of):
+        module.zero_grad()
+        grid = of()
+        (grid * weight).sum().backward()
+        return grid.detach(), [p.grad.clone() for p in module.parameters()]
+
+    quick = gradients(lambda: module(events))
+    exact = batched.SpikeTensor._kernel_at
+    try:
+        batched.SpikeTensor._kernel_at = lambda self, s: self.kernel(s.reshape(-1, 1)).reshape(s.shape)
+        slow = gradients(lambda: module(events))
+    finally:
+        batched.SpikeTensor._kernel_at = exact
+    scale = slow[0].abs().max()
+    assert (quick[0] - slow[0]).abs().max() < 1e-4 * scale
+    for a, b in zip(quick[1], slow[1]):
+        assert (a - b).abs().max() < 1e-3 * b.abs().max() + 1e-3
