@@ -43,7 +43,8 @@ class DetectConfig:
                  and the share is one of all points.
     plane_extent: m; a plane whose points spread less than those of a square of this half side is the face of
                  an object and stays.
-    margin:      m, and two deviations more, by which an object is nearer than the background image.
+    margin:      m, and two deviations more, by which an object is nearer than the background image. Here and
+                 for planes deviations are of what pixels err each on its own, see `correlation`.
     gap, slope, reach, min_points, noise: of a cluster, see `clusters.clusters`.
     max_extent:  m; what is larger, in half sizes, is no object.
     correlation: share of the variance of a depth that the pixels of an object have in common. The rest
@@ -129,8 +130,9 @@ def detect(
         std:        standard deviation of a depth, m: a number, an image (H, W), or a function of depths (n,).
                     None: two percent.
         pose:       of the camera; None: detections are in the camera's frame.
-        background: (H, W) depth, m, without objects, by a camera that did not move since; NaN where it is not
-                    known. Planes are then not looked for.
+        background: (H, W) depth, m, without objects, by a camera that did not move since, or what
+                    `perception.background` makes of this image; NaN where it is not known. Planes are then
+                    not looked for.
         ignore:     (H, W) bool, pixels that are left out.
         config:     `DetectConfig()`.
     Raises:
@@ -180,9 +182,9 @@ def _as_mask(ignore, shape):
 
 
 def _without_planes(points, rotation, config):
-    """Points of no background plane; the error that all pixels have in common bends none."""
+    """Points of no background plane; see `_apart`."""
     up = None if config.up is None else np.asarray(config.up, float) @ rotation  # in the camera's frame
-    apart = replace(points, std=points.std * max(np.sqrt(1 - config.correlation), TINY))
+    apart = replace(points, std=_apart(points, config))
     rest, faces = np.arange(len(points)), []
     found, least = 0, config.share * len(points)
     while found < config.planes and len(rest) > least:
@@ -207,10 +209,16 @@ def _half_side(points):
 
 
 def _before(points, background, config):
-    """Points that are clearly nearer than the background, or where it is not known."""
+    """Points that are clearly nearer than the background, or where it is not known; see `_apart`."""
     behind = background[points.pixel[:, 1], points.pixel[:, 0]]
     behind = np.where(behind > 0, behind, np.nan)
-    return points[~(points.points[:, 2] >= behind - config.margin - 2 * points.std)]
+    return points[~(points.points[:, 2] >= behind - config.margin - 2 * _apart(points, config))]
+
+
+def _apart(points, config):
+    """(n,) standard deviation of depths, m, less the error that all pixels have in common: it moves no one
+    with respect to others."""
+    return points.std * max(np.sqrt(1 - config.correlation), TINY)
 
 
 def measured(

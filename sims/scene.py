@@ -4,7 +4,7 @@ A camera moves through a ray-cast room in which things stand and move. Frames an
 depth into detections, those into a PMBM filter, whose tracks are in the world. The same film is gone through
 with both, with frames alone (by the image network as it is: it has seen clean frames), with events alone, and
 with the true depth, which says what detection and tracking cost. Scores: mean relative error of depth, share
-of the visible objects that are detected, false detections a frame, and 3-D GOSPA (c = 1 m, p = 1) of the
+of the visible objects that are detected, false detections a frame, and 3-D GOSPA (c = 2 m, p = 1) of the
 tracks against the objects that can be seen; tracks outside the image, and those of objects that are hidden
 now, count neither for nor against.
 Exit status as of `sims.compare`.
@@ -24,6 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
+from perception.background import surroundings
 from perception.depth.estimator import Estimator, load
 from perception.depth.metrics import errors
 from perception.depth_sensor import DepthNoise, InView
@@ -44,21 +45,21 @@ KINDS = ("both", "frames", "events", "truth")
 ROOMS = 3_000_000  # added to the seed: rooms that no network was trained or tested on
 SIDE, FOCAL = 64, 64.0  # pixels, as the networks that ship were trained with
 SEEN = 25  # pixels of an object that can be seen
-NEAR = 0.5  # m, within which a detection is of an object
-C = 1.0  # m, of GOSPA
+NEAR = 1.0  # m, within which a detection is of an object
+C = 2.0  # m, of GOSPA
 FIRST = 4  # frames before which tracks are not scored
 FARTHEST = 10.0
 EXACT = 0.01  # relative error that the true depth is said to have
 CAMERA = Pinhole.of(SIDE, SIDE, FOCAL)
+AROUND = 33  # pixels: things are narrower
 CONFIG = DetectConfig(
-    planes=4,
-    tolerance=0.06,
-    share=0.1,
-    plane_extent=0.7,
+    margin=0.3,
+    slope=2.0,
     min_points=15,
     max_extent=0.9,
     behind=0.67,
     noise=0.5,
+    correlation=0.99,
     farthest=FARTHEST,
 )
 
@@ -115,7 +116,8 @@ class Chain:
         """One moment on."""
         depth, std = self._depth(moment)
         pose = (moment.view.pose.rotation, moment.view.pose.place)
-        found = detect(depth, CAMERA, std=std, pose=pose, config=CONFIG)
+        around = surroundings(depth, AROUND)
+        found = detect(depth, CAMERA, std=std, pose=pose, background=around, config=CONFIG)
         relative = float(np.median(std / depth))
         sensor = PositionSensor(
             dims=3,

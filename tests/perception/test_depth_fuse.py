@@ -368,14 +368,22 @@ def test_sizes_must_agree(backbone, network):
     assert set(KINDS) == set(network.doubt)
 
 
-def test_shipped_weights_know_that_events_help_at_night():
+@pytest.mark.parametrize(
+    ("condition", "most"), [("clean", 1.05), ("night", 0.95), ("blur", 0.95), ("overexposed", 0.95)]
+)
+def test_shipped_weights_trust_frames_where_they_are_good_and_events_where_not(condition, most):
     from sims.rooms import room_pairs
-    from sims.train.fuse_score import depths, metric_errors
+    from sims.train.fuse_score import disparities, relative_errors
 
     network = load().network
-    pairs = room_pairs(range(2_500_000, 2_500_012), ("night",), per_room=2)
-    errors = {kind: metric_errors(depths(network, pairs, kind), pairs).mean() for kind in KINDS}
-    assert errors["both"] < errors["frames"]
+    pairs = room_pairs(range(2_500_000, 2_500_024), (condition,))
+    errors = {kind: relative_errors(disparities(network, pairs, kind), pairs).mean() for kind in KINDS}
+    flat = relative_errors(np.zeros(pairs.clean.shape), pairs).mean()
+    assert errors["both"] < most * errors["frames"]
+    assert errors["events"] < 0.8 * flat
+    nothing = Pairs(pairs.clean, pairs.clean, 0 * pairs.voxels, pairs.depth)
+    still = relative_errors(disparities(network, nothing, "both"), nothing).mean()
+    assert still < min(flat, relative_errors(disparities(network, nothing, "events"), nothing).mean())
 
 
 def test_files_of_something_else_are_refused(network, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from perception.background import surroundings
 from perception.depth_sensor import DepthNoise, InView
 from perception.detect import DetectConfig, as_pose, detect
 from perception.event_clusters import event_clusters, lift
@@ -193,8 +194,10 @@ class TestDetect:
 
     def test_what_errors_of_depth_explain_is_background(self):
         depth, background = frontal(0.3, 5.5), np.full((72, 96), WALL)
-        for std, expected in ((0.15, 1), (0.25, 0)):  # it is 0.5 m nearer: margin and two deviations
-            assert len(detect(depth, CAMERA, std=std, background=background).z) == expected
+        # It is 0.5 m nearer: margin and two deviations, of what pixels do not have in common.
+        for std, correlation, expected in ((0.15, 0.0, 1), (0.25, 0.0, 0), (0.25, 0.9, 1)):
+            config = DetectConfig(correlation=correlation)
+            assert len(detect(depth, CAMERA, std=std, background=background, config=config).z) == expected
 
     def test_errors_that_neighbours_have_in_common_do_not_join_them(self):
         depth = frontal(0.3, 5.0)
@@ -488,3 +491,38 @@ def test_from_depth_to_tracks(tracker):
     last = gospa(places, tracks.mean[:, :3])
     error = tracks.mean[last.estimate_index, 3:] - SPEEDS[last.truth_index]
     assert np.linalg.norm(error, axis=1).max() < 0.25
+
+
+def test_surroundings_have_no_narrow_things_and_all_the_walls():
+    rows, columns = np.mgrid[:40, :60].astype(float)
+    wall = 4 + 0.02 * columns + 0.01 * rows
+    depth = wall.copy()
+    depth[10:18, 20:26] = 2.0  # a thing
+    depth[30:33, 40:44] = np.nan  # no return
+    found = surroundings(depth, 13)
+    known = np.isfinite(depth) & (depth > 2)
+    assert (found >= depth)[np.isfinite(depth)].all()
+    np.testing.assert_allclose(found[known], depth[known], atol=13 * 0.03)
+    assert found[10:18, 20:26].min() > 4
+    assert np.isfinite(found).all()
+    wide = wall.copy()
+    wide[5:35, 5:55] = 2.0
+    assert (surroundings(wide, 13)[10:30, 10:50] == 2.0).all()  # wider than the square: it is background
+    assert np.isnan(surroundings(np.zeros((4, 4)), 3)).all()
+    with pytest.raises(ValueError, match="size"):
+        surroundings(depth, 0)
+
+
+def test_things_stand_out_from_their_surroundings_though_all_depth_is_off():
+    camera = Pinhole.of(60, 40, 60.0)
+    rows, columns = np.mgrid[:40, :60].astype(float)
+    depth = 4 + 0.02 * columns + 0.01 * rows
+    depth[10:18, 20:26] = 2.0
+    config = DetectConfig(correlation=0.99, margin=0.3, min_points=10)
+    for factor in (0.8, 1.0, 1.3):
+        said = factor * depth
+        found = detect(said, camera, std=0.3 * said, background=surroundings(said, 13), config=config)
+        assert len(found.z) == 1
+        assert found.box[0].tolist() == [20, 10, 25, 17]
+        assert found.z[0, 2] == pytest.approx(2 * factor)
+        assert found.cov[0, 2, 2] ** 0.5 == pytest.approx(0.3 * 2 * factor, rel=0.1)
