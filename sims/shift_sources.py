@@ -20,7 +20,9 @@ class PointNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.each = nn.Sequential(*_step(nn.Conv1d(3, 32, 1)), *_step(nn.Conv1d(32, 64, 1)), *_step(nn.Conv1d(64, 128, 1)))
+        self.each = nn.Sequential(
+            *_step(nn.Conv1d(3, 32, 1)), *_step(nn.Conv1d(32, 64, 1)), *_step(nn.Conv1d(64, 128, 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The largest of each feature."""
@@ -34,9 +36,14 @@ def network(name: str, classes: int) -> nn.Module:
         backbone, wide = PointNet(), 128
     elif name == "imu":
         layers = (_step(nn.Conv1d(a, b, 7, 2, 3)) for a, b in ((6, 32), (32, 64)))
-        backbone, wide = nn.Sequential(*(m for step in layers for m in step), nn.AdaptiveAvgPool1d(4), nn.Flatten()), 256
+        backbone, wide = (
+            nn.Sequential(*(m for step in layers for m in step), nn.AdaptiveAvgPool1d(4), nn.Flatten()),
+            256,
+        )
     elif name == "m2u":
-        layers = ((*_step(nn.Conv2d(a, b, 3, padding=1)), nn.MaxPool2d(2)) for a, b in ((1, 16), (16, 32), (32, 32)))
+        layers = (
+            (*_step(nn.Conv2d(a, b, 3, padding=1)), nn.MaxPool2d(2)) for a, b in ((1, 16), (16, 32), (32, 32))
+        )
         backbone, wide = nn.Sequential(*(m for step in layers for m in step), nn.Flatten()), 128
     else:
         first, second = _step(nn.Conv2d(1, 16, 3, padding=1)), _step(nn.Conv2d(16, 32, 3, padding=1))
@@ -88,4 +95,8 @@ def bound(task: Shift, source: nn.Module, seed: int) -> np.ndarray:
 
 
 def _step(layer):
-    return layer, nn.BatchNorm1d(layer.out_channels) if layer.weight.ndim == 3 else nn.BatchNorm2d(layer.out_channels), nn.ReLU()
+    return (
+        layer,
+        nn.BatchNorm1d(layer.out_channels) if layer.weight.ndim == 3 else nn.BatchNorm2d(layer.out_channels),
+        nn.ReLU(),
+    )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.source_free.config import USUAL, AdaptConfig
 from adapt.source_free.samples import Samples
 from adapt.source_free.scores import (
     effective_classes,
@@ -38,6 +39,12 @@ class Plan:
     epochs: int = 15
     rate: float = 5e-3
     adam: bool = False
+
+
+EVERYTHING = Plan()
+FEATURES = Plan(trains="features")
+NORMS_ONCE = Plan(trains="norms", epochs=1, rate=1e-3, adam=True)
+NOTHING = Plan(trains="nothing", epochs=0)
 
 
 class Batch(NamedTuple):
@@ -65,30 +72,8 @@ class Method(Protocol):
         ...
 
 
-class Diverged(ArithmeticError):
+class DivergedError(ArithmeticError):
     """A loss was not finite."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Settings that all methods share.
-
-    epochs, rate: instead of those of the method's plan; None: the plan's.
-    batch:      samples at a time.
-    neighbours: K, for methods that look at neighbours.
-    backbone:   factor of the learning rate before the last layer of features.
-    momentum, decay: of SGD.
-    seed:       of the order of the samples.
-    """
-
-    epochs: int | None = None
-    rate: float | None = None
-    batch: int = 64
-    neighbours: int = 5
-    backbone: float = 0.1
-    momentum: float = 0.9
-    decay: float = 1e-3
-    seed: int = 0
 
 
 class Run:
@@ -96,18 +81,20 @@ class Run:
 
     features:    (n, D) of unit length, of all samples as they were last seen.
     predictions: (n, C) likewise.
+    scores:      of the predictions, see `scores`, at the end of the last epoch.
     epoch, step, steps: epochs and steps done, steps in all.
     """
 
-    def __init__(self, split: Split, samples: Samples, plan: Plan, pace: Pace = Pace()):
-        self.split, self.samples, self.plan, self.pace = split, samples, plan, pace
-        self.generator = torch.Generator().manual_seed(pace.seed)
-        self.epochs = plan.epochs if pace.epochs is None or plan.trains == "nothing" else pace.epochs
+    def __init__(self, split: Split, samples: Samples, plan: Plan, config: AdaptConfig = USUAL):
+        self.split, self.samples, self.plan, self.config = split, samples, plan, config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.epochs = plan.epochs if config.epochs is None or plan.trains == "nothing" else config.epochs
         self.steps = self.epochs * len(self.order())
         self.epoch = self.step = 0
-        self.neighbours = min(pace.neighbours, len(samples) - 1)
-        z, self.predictions = evaluate(split, samples, pace.batch)
+        self.neighbours = min(config.neighbours, len(samples) - 1)
+        z, self.predictions = evaluate(split, samples, config.batch)
         self.features = F.normalize(z, dim=1)
+        self.scores = scores_of(self.predictions)
 
     @property
     def progress(self) -> float:
@@ -125,7 +112,7 @@ class Run:
         shuffled = torch.randperm(n, generator=self.generator)
         if only is not None:
             return list(shuffled.split(only))[: n // only]
-        return list(shuffled.tensor_split(max(1, round(n / self.pace.batch))))
+        return list(shuffled.tensor_split(max(1, round(n / self.config.batch))))
 
     def nearest(self, x: Tensor, without: Tensor | None = None, k: int | None = None) -> Tensor:
         """Numbers (B, k) of the samples whose remembered features are nearest to unit vectors x (B, D).
@@ -144,7 +131,9 @@ class Run:
         """Numbers (B, K) of the neighbours of a batch's samples."""
         return self.nearest(F.normalize(batch.said.z.detach(), dim=1), batch.index)
 
-    def go(self, method: Method, watch: Callable[["Run"], object] = lambda run: None) -> list[dict[str, float]]:
+    def go(
+        self, method: Method, watch: Callable[["Run"], object] = lambda run: None
+    ) -> list[dict[str, float]]:
         """Train to the end, and let batch norm know the samples as they are seen then.
 
         Args:
@@ -153,17 +142,18 @@ class Run:
         Returns:
             Of each epoch the mean parts of the loss and the scores of the predictions in it.
         Raises:
-            Diverged: a loss was not finite.
+            DivergedError: a loss was not finite.
         """
         loss, history = method.begin(self), []
-        groups = _groups(self.split, self.plan.trains, self.pace.backbone)
-        optimiser = _optimiser(groups, self.plan, self.pace)
+        groups = _groups(self.split, self.plan.trains, self.config.backbone)
+        optimiser = _optimiser(groups, self.plan, self.config)
         for _ in range(self.epochs):
             sums: dict[str, float] = {}
             for name, value in self._epoch(loss, optimiser):
                 sums[name] = sums.get(name, 0.0) + value * self.epochs / self.steps
             self.epoch += 1
-            history.append(sums | scores_of(self.predictions))
+            self.scores = scores_of(self.predictions)
+            history.append(sums | self.scores)
             watch(self)
         self.settle()
         return history
@@ -171,7 +161,7 @@ class Run:
     def settle(self) -> None:
         """Let batch norm remember the samples, and fill the banks with what is said in use."""
         refresh(self.split, self.samples, self.order())
-        z, self.predictions = evaluate(self.split, self.samples, self.pace.batch)
+        z, self.predictions = evaluate(self.split, self.samples, self.config.batch)
         self.features = F.normalize(z, dim=1)
 
     def _epoch(self, loss, optimiser) -> Iterator[tuple[str, float]]:
@@ -189,7 +179,7 @@ class Run:
             parts = loss(Batch(x, index, said, p))
             total = torch.stack(list(parts.values())).sum()
             if not total.isfinite():
-                raise Diverged(f"the loss was {float(total)} at step {self.step + 1} of {self.steps}")
+                raise DivergedError(f"the loss was {float(total)} at step {self.step + 1} of {self.steps}")
             if optimiser:
                 optimiser.zero_grad(set_to_none=True)
                 total.backward()
@@ -201,6 +191,11 @@ class Run:
 def as_input(x: Tensor, like: Tensor) -> Tensor:
     """Samples where and, if they are real numbers, of the type that the model computes in."""
     return x.to(like.device, like.dtype if x.is_floating_point() else x.dtype)
+
+
+def filled(x: Tensor, batch: int | None) -> Tensor:
+    """Samples (b, ...), followed by copies of the first up to the only number that a model takes, if there is one."""
+    return x if batch is None else torch.cat((x, x[:1].expand(batch - len(x), *x.shape[1:])))
 
 
 @torch.no_grad()
@@ -217,9 +212,7 @@ def evaluate(split: Split, samples: Samples, batch: int) -> tuple[Tensor, Tensor
     for index, x in zip(indices, samples.batches(indices)):
         _refuse_infinite(x, index, "samples hold values")
         x = as_input(x, like)
-        if split.batch is not None:  # fill up the last
-            x = torch.cat((x, x[:1].expand(split.batch - len(x), *x.shape[1:])))
-        said = split(x)
+        said = split(filled(x, split.batch))
         z.append(said.z[: len(index)])
         p.append(said.logits[: len(index)].softmax(1))
         _refuse_infinite(p[-1], index, "predictions of the model")
@@ -287,18 +280,17 @@ def _last_layer(named):
     return layers.index(layers[matrices[-1]]) if matrices else 0
 
 
-def _optimiser(groups, plan, pace) -> Any:
-    rate = plan.rate if pace.rate is None else pace.rate
-    trained = [
-        {"params": parameters, "start": rate * factor, "lr": rate * factor}
-        for parameters, factor in groups
-        if parameters
-    ]
+def _optimiser(groups, plan, config) -> Any:
+    rate = plan.rate if config.rate is None else config.rate
+    moved = [([p for p in parameters if p.requires_grad], rate * factor) for parameters, factor in groups]
+    trained = [{"params": parameters, "start": r, "lr": r} for parameters, r in moved if parameters]
     if not trained:
         return None
     if plan.adam:
         return torch.optim.Adam(trained, lr=rate)
-    return torch.optim.SGD(trained, lr=rate, momentum=pace.momentum, nesterov=True, weight_decay=pace.decay)
+    return torch.optim.SGD(
+        trained, lr=rate, momentum=config.momentum, nesterov=True, weight_decay=config.decay
+    )
 
 
 def schedule(start: float, beta: float, progress: float) -> float:

@@ -57,7 +57,10 @@ def nrc(p: Tensor, bank: Tensor, weight: Tensor, wider: Tensor, own: Tensor, exp
     mean = p.mean(0)
     diversity = (mean * mean.clamp(min=EPS).log()).sum()
     return (
-        attraction(p, bank, weight) + expanded * attraction(p, wider) + attraction(p, own[:, None]) + diversity
+        attraction(p, bank, weight)
+        + expanded * attraction(p, wider)
+        + attraction(p, own[:, None])
+        + diversity
     )
 
 

@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
-from adapt.source_free.engine import Batch, Loss, Plan, Run, schedule
+from adapt.source_free.engine import EVERYTHING, FEATURES, NORMS_ONCE, NOTHING, Batch, Loss, Plan, Run, schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaBN:
     """Statistics of batch norm of the new data, and nothing else. Source: Li et al. (2016)."""
 
-    plan: Plan = Plan(trains="nothing", epochs=0)
+    plan: Plan = NOTHING
 
     def begin(self, run: Run) -> Loss:
         """No loss at all."""
@@ -25,7 +25,7 @@ class AdaBN:
 class Tent:
     """Scales and shifts of batch norm are trained for certainty, in one pass. Source: Wang et al. (ICLR 2021)."""
 
-    plan: Plan = Plan(trains="norms", epochs=1, rate=1e-3, adam=True)
+    plan: Plan = NORMS_ONCE
 
     def begin(self, run: Run) -> Loss:
         """The entropy of a batch."""
@@ -42,7 +42,7 @@ class SHOT:
     """
 
     gamma: float = 0.3
-    plan: Plan = Plan(trains="features")
+    plan: Plan = FEATURES
 
     def begin(self, run: Run) -> Loss:
         """Losses of a batch; pseudo-labels are made anew with each epoch."""
@@ -88,7 +88,7 @@ class NRC:
 
     wider: int = 5
     expanded: float = 0.1
-    plan: Plan = Plan()
+    plan: Plan = EVERYTHING
 
     def begin(self, run: Run) -> Loss:
         """The loss of a batch and its neighbours."""
@@ -117,7 +117,7 @@ class AaD:
 
     alpha0: float = 1.0
     beta: float = 1.0
-    plan: Plan = Plan()
+    plan: Plan = EVERYTHING
 
     def begin(self, run: Run) -> Loss:
         """The loss of a batch and its neighbours."""

@@ -5,6 +5,7 @@ copy of the graph beside the program's own; dropout stays off. Programs taken ap
 `run_decompositions`, have no linear layers any more and are refused.
 """
 
+import copy
 from operator import attrgetter
 from typing import Any
 
@@ -51,12 +52,25 @@ class ProgramSplit:
             node.args = (*node.args[:5], batch_statistics, momentum, *node.args[7:])
         self._probe.recompile()
 
+    def released(self) -> fx.GraphModule:
+        """The program's module, whose own graph was never changed."""
+        return self.model
+
 
 def only_batch(model: fx.GraphModule) -> int | None:
     """The only size of a batch that a program takes, None if it takes several."""
     entry = next((node for node in model.graph.nodes if node.op == "placeholder"), None)
     shape = getattr(entry.meta.get("val"), "shape", ()) if entry is not None else ()
     return shape[0] if len(shape) and isinstance(shape[0], int) else None
+
+
+def with_weights(program: torch.export.ExportedProgram, model: nn.Module) -> torch.export.ExportedProgram:
+    """A copy of a program with the weights of an adapted module of it."""
+    copied = copy.deepcopy(program)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            copied.state_dict[name].copy_(value)
+    return copied
 
 
 def _with_outputs(model, which=None):
@@ -79,7 +93,9 @@ def _padded(args):
 
 
 def _batch_norms(model):
-    return [node for node in model.graph.nodes if node.target is BATCH_NORM and isinstance(node.args[3], fx.Node)]
+    return [
+        node for node in model.graph.nodes if node.target is BATCH_NORM and isinstance(node.args[3], fx.Node)
+    ]
 
 
 def _norms(model):

@@ -98,7 +98,9 @@ def _read(loader, key, most):
         parts.append(x[: most - number])
         number += len(parts[-1])
         if number >= most:
-            said = f"the loader was read up to {most} samples (max_samples); what came after was not looked at"
+            said = (
+                f"the loader was read up to {most} samples (max_samples); what came after was not looked at"
+            )
             return Held(torch.cat(parts)), [said]
     if not number:
         raise ValueError("the loader has no samples")
@@ -113,7 +115,9 @@ def inputs_of(batch: Any, key: str = KEY) -> Tensor:
     """
     if isinstance(batch, dict):
         if key not in batch:
-            raise ValueError(f"batches are dicts without {key!r}; name the inputs with key=, one of {sorted(batch)}")
+            raise ValueError(
+                f"batches are dicts without {key!r}; name the inputs with key=, one of {sorted(batch)}"
+            )
         batch = batch[key]
     elif isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]

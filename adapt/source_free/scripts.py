@@ -23,7 +23,11 @@ class ScriptSplit:
         parameters = dict(model.named_parameters())
         affine = [[parameters.get(name + part) for part in ("weight", "bias")] for name in names]
         self.norms = [
-            Norm(buffers[name + "running_mean"], buffers[name + "running_var"], tuple(p for p in own if p is not None))
+            Norm(
+                buffers[name + "running_mean"],
+                buffers[name + "running_var"],
+                tuple(p for p in own if p is not None),
+            )
             for name, own in zip(names, affine)
         ]
         which = _which(model, x)
@@ -38,6 +42,10 @@ class ScriptSplit:
     def use(self, batch_statistics: bool, momentum: float = 0.1) -> None:
         """Set the mode of batch norm."""
         self._mode = (batch_statistics, momentum)
+
+    def released(self) -> nn.Module:
+        """The script, in use."""
+        return self.model.eval()
 
 
 def copied(model: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
-from adapt.source_free.engine import Batch, Loss, Plan, Run, schedule
+from adapt.source_free.engine import EVERYTHING, Batch, Loss, Plan, Run, schedule
 
 LARGEST = 2**31  # bytes of the covariances of all classes
 
@@ -34,7 +34,7 @@ class SFDA2:
     fd: float = 1.0
     lambda0: float = 5.0
     memory: float | None = None
-    plan: Plan = Plan()
+    plan: Plan = EVERYTHING
 
     def __post_init__(self):
         if isinstance(self.alpha0, str) and self.alpha0 != "auto":

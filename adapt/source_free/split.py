@@ -66,6 +66,10 @@ class Split(Protocol):
         """
         ...
 
+    def released(self) -> nn.Module:
+        """The model ready for use, with nothing left of what `use` has set."""
+        ...
+
 
 def split_of(model: nn.Module, x: Tensor, head: Head | None = None) -> Split:
     """Cut a model, which the split then owns, where `head(z)` is what the model says of x.
@@ -80,16 +84,12 @@ def split_of(model: nn.Module, x: Tensor, head: Head | None = None) -> Split:
     from adapt.source_free.programs import ProgramSplit
     from adapt.source_free.scripts import ScriptSplit
 
-    if isinstance(model, torch.jit.ScriptModule):
-        return ScriptSplit(model, x, _no_choice(head))
-    if isinstance(model, torch.fx.GraphModule) and ProgramSplit.fits(model):
-        return ProgramSplit(model, x, _no_choice(head))
-    return ModuleSplit(model, x, head)
-
-
-def _no_choice(head: Head | None) -> None:
+    script = isinstance(model, torch.jit.ScriptModule)
+    if not script and not (isinstance(model, torch.fx.GraphModule) and ProgramSplit.fits(model)):
+        return ModuleSplit(model, x, head)
     if head is not None:
         raise ValueError("the head of an exported program or script is found in its graph: leave `head` out")
+    return ScriptSplit(model, x) if script else ProgramSplit(model, x)  # type: ignore[arg-type]
 
 
 class ModuleSplit:
@@ -97,13 +97,13 @@ class ModuleSplit:
 
     def __init__(self, model: nn.Module, x: Tensor, head: Head | None = None):
         self.model, self.batch = model, None
-        self.layers = [
-            m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
-        ]
+        self.layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         self.norms = [
             Norm(m.running_mean, m.running_var, tuple(p for p in (m.weight, m.bias) if p is not None))
             for m in self.layers
         ]
+        self._momentum = [m.momentum for m in self.layers]
+        self._dropout = [(m, m.dropout) for m in model.modules() if isinstance(m, nn.RNNBase)]
         self.use(False)
         self.head, self._head = _found(model, x, head)
         self.head_parameters = list(self._head.parameters())
@@ -117,13 +117,20 @@ class ModuleSplit:
     def use(self, batch_statistics: bool, momentum: float = 0.1) -> None:
         """Set the mode of batch norm; all else, dropout too, is as in use."""
         self.model.eval()
-        for module in self.model.modules():
-            if isinstance(module, nn.RNNBase):
-                module.dropout = 0.0
-                module.train()  # their backward pass on a GPU asks for it
+        for module, _ in self._dropout:
+            module.dropout = 0.0
+            module.train()  # their backward pass on a GPU asks for it
         for layer in self.layers:
             layer.train(batch_statistics)
             layer.momentum = momentum
+
+    def released(self) -> nn.Module:
+        """The model in use, with the momentum and dropout that it came with."""
+        for layer, momentum in zip(self.layers, self._momentum):
+            layer.momentum = momentum
+        for module, dropout in self._dropout:
+            module.dropout = dropout
+        return self.model.eval()
 
 
 def copy_of(model: Any) -> nn.Module:
