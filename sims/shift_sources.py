@@ -1,5 +1,6 @@
 """Small networks for the tasks of `sims.shifts`, and their training on source data."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sims.shifts import Shift
 
 FEATURES = 32
 BATCH = 64
+EPOCHS_BOUND = 15
 EPOCHS = {"mid": 20, "lt": 40, "pts": 20, "imu": 12, "m2u": 6}
 
 
@@ -77,20 +79,20 @@ def fitted(model: nn.Module, x: np.ndarray, y: np.ndarray, epochs: int, seed: in
 
 
 @torch.no_grad()
-def said(model: nn.Module, x: np.ndarray) -> np.ndarray:
-    """Labels (n,) that a model says of samples."""
-    return torch.cat([model(part) for part in torch.from_numpy(x).split(500)]).argmax(1).numpy()
+def predicted(model: nn.Module, x: np.ndarray) -> Tensor:
+    """(n, C) probabilities that a model gives samples."""
+    return torch.cat([model(part) for part in torch.from_numpy(x).split(500)]).softmax(1)
 
 
 def bound(task: Shift, source: nn.Module, seed: int) -> np.ndarray:
-    """Labels (n,) said of the target by networks that went on from the source with labels of its other half."""
-    from copy import deepcopy
-
-    fold = np.random.default_rng(seed).permutation(len(task.x_target)) % 2
+    """Labels (n,) said of each half of the target by a network that went on from the source with the other's."""
+    half = np.random.default_rng(seed).permutation(len(task.x_target)) % 2
     out = np.zeros(len(task.x_target), np.int64)
     for k in (0, 1):
-        model = fitted(deepcopy(source), task.x_target[fold != k], task.y_target[fold != k], 15, seed)
-        out[fold == k] = said(model, task.x_target[fold == k])
+        model = fitted(
+            copy.deepcopy(source), task.x_target[half != k], task.y_target[half != k], EPOCHS_BOUND, seed
+        )
+        out[half == k] = predicted(model, task.x_target[half == k]).argmax(1).numpy()
     return out
 
 

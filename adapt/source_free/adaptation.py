@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapt.source_free.choice import choice
 from adapt.source_free.config import USUAL, AdaptConfig
 from adapt.source_free.engine import DivergedError, Method, Run, as_input, evaluate, filled, scores_of
 from adapt.source_free.guard import harm, too_one_sided, warnings_of
 from adapt.source_free.methods import NRC, SHOT, AaD, AdaBN, Tent
 from adapt.source_free.samples import Samples, samples_of
-from adapt.source_free.scores import agreement, information
+from adapt.source_free.scores import agreement
 from adapt.source_free.sfda2 import PAPER, SFDA2
 from adapt.source_free.split import Split, copy_of, split_of
 
@@ -27,7 +28,7 @@ METHODS: dict[str, Method] = {
     "sfda2": SFDA2(),
     "sfda2-paper": PAPER,
 }
-CANDIDATES = ("adabn", "shot", "nrc", "aad", "sfda2")  # that "auto" tries
+CANDIDATES = ("adabn", "shot", "aad", "sfda2")  # that "auto" tries
 NEED_NORMS = ("nothing", "norms")  # what methods train that only change batch norm
 SOURCE = "source"  # the model as it was given
 
@@ -101,7 +102,7 @@ def adapt(
         loader:   (n, ...) samples, a DataLoader, or anything that yields batches: tensors, tuples that start with
                   one (the rest is never looked at), or dicts.
         method:   a name of METHODS, a method with settings of its own, or "auto", which tries CANDIDATES and takes
-                  what has the largest `information`.
+                  what is best supported, see `choice`.
         config:   settings.
         watch:    called with the run after each epoch.
         settings: fields of `config` to be changed, as in `adapt(model, loader, seed=1)`.
@@ -124,7 +125,7 @@ def adapt(
     kept = [name for name in tried if not (config.guard and refused[name])]
     notes = [f"{name}: {why}" for name, why in refused.items() if why]
     if kept:
-        name = max(kept, key=lambda name: information(tried[name].predictions))
+        name = choice({name: tried[name].predictions for name in kept})
         best = tried[name]
     else:
         tripped = tripped or "; ".join(notes)

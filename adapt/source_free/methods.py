@@ -7,7 +7,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
-from adapt.source_free.engine import EVERYTHING, FEATURES, NORMS_ONCE, NOTHING, Batch, Loss, Plan, Run, schedule
+from adapt.source_free.engine import (
+    EVERYTHING,
+    FEATURES,
+    NORMS_ONCE,
+    NOTHING,
+    Batch,
+    Loss,
+    Plan,
+    Run,
+    schedule,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,9 +84,10 @@ PAPER = SFDA2(alpha0=1.0, beta=5.0, ifa=1e-4, fd=10.0, lambda0=5.0)  # the autho
 def auto_alpha(neighbours: int, batch: float, classes: int) -> float:
     """Weight of the dispersion at which a batch does not push its own class apart, without labels.
 
-    A batch of B has B/C - 1 others of the same class. Between sure predictions each pushes with 2 alpha, each of K
-    neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)). It is also the natural normalisation of the
-    spectral contrastive loss for classes of equal mass, up to B - C for B - 1. Never above 1, the paper's.
+    A batch of B has B/C - 1 others of the same class. Between sure predictions each of them pushes a sample with
+    2 alpha, and each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)). It is also the
+    natural normalisation of the spectral contrastive loss for classes of equal mass, up to B - C for B - 1. That a
+    sample's own push on the others comes on top is left to the schedule. Never above 1, the paper's.
     """
     others = batch / classes - 1
     return min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
