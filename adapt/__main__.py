@@ -1,7 +1,7 @@
 """Adapt a model in a file to unlabelled data: `python -m adapt --help`.
 
-Weights are written as safetensors, the whole model with --out-model; a report goes to standard output. Exit status:
-0 done, 1 failed, 2 bad input. Where the guard returned the model as it was, the report and standard error say so.
+Weights are written as safetensors, the whole model with --out-model; a report goes to standard output. Exit
+status: 0 done, 1 failed, 2 bad input. Where the guard returned the model as it was, the report says so.
 """
 
 import json

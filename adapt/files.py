@@ -1,9 +1,9 @@
 """Models and unlabelled data from files, nothing of which is unpickled.
 
-A program of `torch.export` (.pt2) is an archive. torch.export.load would unpickle parts of it and evaluate texts in
-it, so every such part is looked at first: tensors have to load with `weights_only`, texts have to be arithmetic of
-sizes. What remains is a graph of tensor operations. TorchScript has no such door; it runs in its own interpreter, which
-can read and write files: load scripts of people you trust.
+A program of `torch.export` (.pt2) is an archive. torch.export.load would unpickle parts of it and evaluate
+texts in it, so every such part is looked at first: tensors have to load with `weights_only`, texts have to be
+arithmetic of sizes. What remains is a graph of tensor operations. TorchScript has no such door: it runs in its
+own interpreter, which can read and write files, so load scripts of people you trust.
 """
 
 import ast
@@ -29,9 +29,9 @@ ARITHMETIC = (
     *(ast.Name, ast.Load, ast.Subscript, ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
 )
 FUNCTIONS = frozenset(
-    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling FloorDiv CeilDiv CleanDiv PythonMod ModularIndexing "
-    "IntTrueDiv TruncToInt Where Equality Unequality Relational StrictLessThan LessThan StrictGreaterThan GreaterThan "
-    "Eq Ne Lt Le Gt Ge And Or Not true false oo".split()
+    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling FloorDiv CeilDiv CleanDiv "
+    "PythonMod ModularIndexing IntTrueDiv TruncToInt Where Equality Unequality StrictLessThan LessThan "
+    "StrictGreaterThan GreaterThan Eq Ne Lt Le Gt Ge And Or Not".split()
 )
 
 Model = nn.Module | torch.export.ExportedProgram
@@ -59,9 +59,9 @@ def read_model(path: str | Path) -> Model:
         return torch.jit.load(io.BytesIO(content), map_location="cpu")
     except RuntimeError:
         raise ValueError(
-            f"{path} is no TorchScript. A pickled model or its weights alone cannot be loaded: save the model with "
-            "torch.export.save(torch.export.export(model.eval(), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)), "
-            '"model.pt2")'
+            f"{path} is no TorchScript. A pickled model or its weights alone cannot be loaded: save the model "
+            "with torch.export.save(torch.export.export(model.eval(), (x,), "
+            'dynamic_shapes=({0: torch.export.Dim.AUTO},)), "model.pt2")'
         ) from None
 
 
@@ -109,21 +109,28 @@ def _check_texts(document: Any, evaluated: bool = False) -> None:
         for value in document:
             _check_texts(value, evaluated)
     elif evaluated and isinstance(document, str):
-        for node in ast.walk(ast.parse(document, mode="eval")):
-            size = isinstance(node, ast.Attribute) and node.attr in ("size", "ndim", "shape")
-            call = isinstance(node, ast.Call) and not (
-                isinstance(node.func, ast.Attribute) or getattr(node.func, "id", None) in FUNCTIONS
-            )
-            if not size and not isinstance(node, ARITHMETIC) or call:
-                raise ValueError(f"{document[:80]!r} is no arithmetic")
+        nodes = ast.walk(ast.parse(document, mode="eval"))
+        if not all(_is_arithmetic(node) for node in nodes):
+            raise ValueError(f"{document[:80]!r} is no arithmetic")
+
+
+def _is_arithmetic(node):
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("size", "ndim", "shape")
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in FUNCTIONS
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute)
+    return isinstance(node, ARITHMETIC)
 
 
 def read_samples(path: str | Path, key: str = "x") -> Tensor:
     """Samples (n, ...) of a file or folder.
 
     Args:
-        path: an .npz with an array (n, ...) called `key`, or the only one in it; an .npy of (n, ...); or a folder with
-              an .npy or an image for each sample, in the order of their names. Images become (C, H, W) from 0 to 1.
+        path: an .npz with an array (n, ...) called `key`, or the only one in it; an .npy of (n, ...); or a
+              folder with an .npy or an image for each sample, in the order of their names. Images become
+              (C, H, W) from 0 to 1.
         key:  of the array in an .npz.
     Raises:
         ValueError: none of these.
@@ -195,7 +202,8 @@ def write_model(path: str | Path, given: Model, adapted: nn.Module) -> None:
     """An adapted model as a whole, in the form that it was given in."""
     buffer = io.BytesIO()
     if isinstance(given, torch.export.ExportedProgram):
-        torch.export.save(with_weights(given, adapted), buffer)
+        with with_weights(given, adapted):
+            torch.export.save(given, buffer)
     else:
         torch.jit.save(adapted, buffer)
     with atomic_write(path, binary=True) as file:

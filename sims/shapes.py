@@ -1,7 +1,7 @@
 """Point clouds of eight shapes, as a clean sensor has them and as a poor one, for adaptation.
 
-Clouds are (n, 64, 3), centred, with a largest coordinate of 1. The poor sensor sees 80 % of a shape, denser on one
-side, with repeated points, more noise and a tilt.
+Clouds are (n, 64, 3), centred, with a largest coordinate of 1. The poor sensor sees 80 % of a shape, denser
+on one side, with repeated points, more noise and a tilt.
 """
 
 import numpy as np

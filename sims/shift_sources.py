@@ -18,7 +18,7 @@ EPOCHS = {"mid": 20, "lt": 40, "pts": 20, "imu": 12, "m2u": 6}
 
 
 class PointNet(nn.Module):
-    """Points (B, N, 3) -> (B, 128), whatever their order. Source: Qi et al. (CVPR 2017), without its transforms."""
+    """Points (B, N, 3) -> (B, 128), whatever their order. Source: Qi et al. (CVPR 2017), not its transforms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def predicted(model: nn.Module, x: np.ndarray) -> Tensor:
 
 
 def bound(task: Shift, source: nn.Module, seed: int) -> np.ndarray:
-    """Labels (n,) said of each half of the target by a network that went on from the source with the other's."""
+    """Labels (n,) said of each half of the target by a network that went on with those of the other."""
     half = np.random.default_rng(seed).permutation(len(task.x_target)) % 2
     out = np.zeros(len(task.x_target), np.int64)
     for k in (0, 1):

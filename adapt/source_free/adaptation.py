@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from adapt.source_free.choice import choice
 from adapt.source_free.config import USUAL, AdaptConfig
-from adapt.source_free.engine import DivergedError, Method, Run, as_input, evaluate, filled, scores_of
+from adapt.source_free.engine import (
+    DivergedError,
+    Method,
+    Run,
+    as_input,
+    evaluate,
+    filled,
+    refuse_infinite,
+    scores_of,
+)
 from adapt.source_free.guard import harm, too_one_sided, warnings_of
 from adapt.source_free.methods import NRC, SHOT, AaD, AdaBN, Tent
 from adapt.source_free.samples import Samples, samples_of
@@ -97,12 +106,12 @@ def adapt(
     """Adapt a classifier to unlabelled data of a new sensor.
 
     Args:
-        model:    torch.nn.Module, ExportedProgram or TorchScript that gives logits, probabilities or their logarithms
-                  (batch, classes), and ends with a linear layer. It is not changed.
-        loader:   (n, ...) samples, a DataLoader, or anything that yields batches: tensors, tuples that start with
-                  one (the rest is never looked at), or dicts.
-        method:   a name of METHODS, a method with settings of its own, or "auto", which tries CANDIDATES and takes
-                  what is best supported, see `choice`.
+        model:    torch.nn.Module, ExportedProgram or TorchScript that gives logits, probabilities or their
+                  logarithms (batch, classes), and ends with a linear layer. It is not changed.
+        loader:   (n, ...) samples, a DataLoader, or anything that yields batches: tensors, tuples that start
+                  with one (the rest is never looked at), or dicts.
+        method:   a name of METHODS, a method with settings of its own, or "auto", which tries CANDIDATES and
+                  takes what is best supported, see `choice`.
         config:   settings.
         watch:    called with the run after each epoch.
         settings: fields of `config` to be changed, as in `adapt(model, loader, seed=1)`.
@@ -115,7 +124,7 @@ def adapt(
     samples, warnings = samples_of(loader, config.key, config.max_samples)
     if len(samples) < 2:
         raise ValueError("there is one sample: adaptation compares samples with each other, so give it many")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.enable_grad():
         split, _ = _opened(model, samples, config)
         z, before = evaluate(split, samples, config.batch)
         methods = _methods(method, bool(split.norms))
@@ -185,22 +194,23 @@ def _opened(model: Any, samples: Samples, config: AdaptConfig) -> tuple[Split, l
     for parameter in frozen:
         parameter.requires_grad_(True)
     x = next(iter(samples.batches([torch.arange(min(len(samples), 8))])))
+    refuse_infinite(x, torch.arange(len(x)), "samples hold values")
     try:
         split = split_of(own.eval(), as_input(x, parameters[0]), config.head)
     except (RuntimeError, AssertionError) as error:  # of the model
-        said = str(error).strip().splitlines()
+        said = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
-            f"the model does not take samples of shape {tuple(x.shape[1:])} and type {x.dtype}: {said[0] if said else error!r}"
+            f"the model does not take samples of shape {tuple(x.shape[1:])} and type {x.dtype}: {said}"
         ) from None
-    with torch.no_grad():
-        classes = split(filled(as_input(x, parameters[0]), split.batch)).logits.shape[1]
-    if config.classes is not None and classes != config.classes:
-        raise ValueError(f"the model tells apart {classes} classes, {config.classes} were asked for")
     if split.batch is not None and split.batch < 2:
         raise ValueError(
             "the program takes batches of one sample, and adaptation compares samples: export it with "
             "dynamic_shapes=({0: torch.export.Dim.AUTO},)"
         )
+    with torch.no_grad():
+        classes = split(filled(as_input(x, parameters[0]), split.batch)).logits.shape[1]
+    if config.classes is not None and classes != config.classes:
+        raise ValueError(f"the model tells apart {classes} classes, {config.classes} were asked for")
     return split, frozen
 
 

@@ -11,9 +11,9 @@ from adapt.source_free.scores import agreement, information
 def support(predictions: Mapping[str, Tensor], among: Mapping[str, Tensor]) -> dict[str, float]:
     """How well each is supported: mutual information of samples and classes, times agreement with others.
 
-    Information alone prefers what is most sure, right or wrong. Methods that go wrong do so in ways of their own, so
-    that what others also say is more often right. Either alone chose worse, and the density of soft neighbourhoods
-    (SND) far worse, than their product: see docs/adapt.
+    Information alone prefers what is most sure, right or wrong. Methods that go wrong do so in ways of their
+    own, so that what others also say is more often right. Either alone chose worse, and the density of soft
+    neighbourhoods (SND) far worse, than their product: see docs/adapt.
 
     Args:
         predictions: (n, C) of each candidate.

@@ -15,7 +15,8 @@ class AdaptConfig:
     neighbours:  K, for methods that look at neighbours.
     backbone:    factor of the learning rate before the last layer of features.
     momentum, decay: of SGD.
-    head:        name of the last linear layer, or a function that gets it from the model; None: it is looked for.
+    head:        name of the last linear layer, or a function that gets it from the model; None: it is looked
+                 for.
     classes:     how many the model must tell apart; None: as many as it does.
     key:         of the inputs in batches that are dicts.
     max_samples: kept of an iterable that can only be read from beginning to end.

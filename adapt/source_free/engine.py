@@ -1,8 +1,8 @@
 """The one loop of source-free adaptation: what every method here shares.
 
-A method is settings with a `plan` and a function `begin(run)`, which gives its loss of a batch and may keep what it
-remembers in a closure. The run owns the model's mode, the banks of features and predictions of all samples, the
-schedule and the optimiser. Labels do not exist here.
+A method is settings with a `plan` and a function `begin(run)`, which gives its loss of a batch and may keep
+what it remembers in a closure. The run owns the model's mode, the banks of features and predictions of all
+samples, the schedule and the optimiser. Labels do not exist here.
 """
 
 import math
@@ -48,7 +48,7 @@ NOTHING = Plan(trains="nothing", epochs=0)
 
 
 class Batch(NamedTuple):
-    """What a loss is given: samples x (B, ...), their numbers index (B,), what the model says, and p (B, C)."""
+    """What a loss is given: samples x (B, ...), their numbers (B,), what the model says, and p (B, C)."""
 
     x: Tensor
     index: Tensor
@@ -68,7 +68,7 @@ class Method(Protocol):
         ...
 
     def begin(self, run: "Run") -> Loss:
-        """The loss of a batch as named parts, whose sum is minimised; called once, when the banks are filled."""
+        """The loss of a batch as named parts, whose sum is minimised; called once, with filled banks."""
         ...
 
 
@@ -112,7 +112,7 @@ class Run:
         shuffled = torch.randperm(n, generator=self.generator)
         if only is not None:
             return list(shuffled.split(only))[: n // only]
-        return list(shuffled.tensor_split(max(1, round(n / self.config.batch))))
+        return list(shuffled.tensor_split(max(1, min(round(n / self.config.batch), n // 2))))
 
     def nearest(self, x: Tensor, without: Tensor | None = None, k: int | None = None) -> Tensor:
         """Numbers (B, k) of the samples whose remembered features are nearest to unit vectors x (B, D).
@@ -179,7 +179,9 @@ class Run:
             parts = loss(Batch(x, index, said, p))
             total = torch.stack(list(parts.values())).sum()
             if not total.isfinite():
-                raise DivergedError(f"the loss was {float(total)} at step {self.step + 1} of {self.steps}")
+                raise DivergedError(
+                    f"the loss was {float(total.detach())} at step {self.step + 1} of {self.steps}"
+                )
             if optimiser:
                 optimiser.zero_grad(set_to_none=True)
                 total.backward()
@@ -194,7 +196,7 @@ def as_input(x: Tensor, like: Tensor) -> Tensor:
 
 
 def filled(x: Tensor, batch: int | None) -> Tensor:
-    """Samples (b, ...), followed by copies of the first up to the only number that a model takes, if there is one."""
+    """Samples (b, ...), and copies of the first up to the only number that a model takes, if there is one."""
     return x if batch is None else torch.cat((x, x[:1].expand(batch - len(x), *x.shape[1:])))
 
 
@@ -210,20 +212,21 @@ def evaluate(split: Split, samples: Samples, batch: int) -> tuple[Tensor, Tensor
     like = next(iter(split.model.parameters()))
     z, p = [], []
     for index, x in zip(indices, samples.batches(indices)):
-        _refuse_infinite(x, index, "samples hold values")
+        refuse_infinite(x, index, "samples hold values")
         x = as_input(x, like)
         said = split(filled(x, split.batch))
         z.append(said.z[: len(index)])
         p.append(said.logits[: len(index)].softmax(1))
-        _refuse_infinite(p[-1], index, "predictions of the model")
+        refuse_infinite(p[-1], index, "predictions of the model")
     return torch.cat(z), torch.cat(p)
 
 
-def _refuse_infinite(x, index, what):
+def refuse_infinite(x: Tensor, index: Tensor, what: str) -> None:
+    """Raise ValueError that names the first of the samples `index` (b,) whose x (b, ...) is not finite."""
     if x.is_floating_point() and not (fine := x.flatten(1).isfinite().all(1)).all():
         first = int(index[(~fine).nonzero()[0, 0].item()])
         raise ValueError(
-            f"{what} that are not finite, first sample {first}: leave such samples out, or fill the gaps in them"
+            f"{what} that are not finite, first sample {first}: leave such samples out, or fill their gaps"
         )
 
 

@@ -17,8 +17,8 @@ def too_one_sided(p: Tensor) -> str | None:
     if share <= ALONE:
         return None
     return (
-        f"the model says class {most} of {share:.0%} of the samples. Methods of adaptation would tear one class apart "
-        "into several: gather samples of all classes, or insist with guard=False"
+        f"the model says class {most} of {share:.0%} of the samples. Adaptation would tear one class apart into "
+        "several: gather samples of all classes, or insist with guard=False"
     )
 
 

@@ -1,7 +1,7 @@
 """Losses of source-free adaptation as pure functions: tensors in, a scalar out.
 
-p (B, C) are predictions of a batch with gradients, `bank` (B, K, C) those of the K neighbours of each, remembered
-and so constants.
+p (B, C) are predictions of a batch with gradients, `bank` (B, K, C) those of the K neighbours of each,
+remembered and so constants.
 """
 
 import torch
@@ -16,7 +16,10 @@ def certainty(p: Tensor) -> Tensor:
 
 
 def im(p: Tensor) -> Tensor:
-    """Information maximisation: mean entropy minus entropy of the mean. Source: Liang et al. (ICML 2020), SHOT."""
+    """Information maximisation: mean entropy minus entropy of the mean.
+
+    Source: Liang et al. (ICML 2020), SHOT.
+    """
     return entropy(p).mean() - entropy(p.mean(0, keepdim=True)).sum()
 
 
@@ -33,12 +36,15 @@ def repulsion(p: Tensor, power: int) -> Tensor:
 
 
 def aad(p: Tensor, bank: Tensor, alpha: float) -> Tensor:
-    """Attraction to neighbours and dispersion of the batch. Source: Yang et al. (NeurIPS 2022), AaD, eq. 5."""
+    """Attraction to neighbours and dispersion of the batch. Source: Yang et al. (NeurIPS 2022), AaD."""
     return attraction(p, bank) + alpha * repulsion(p, 1)
 
 
 def snc(p: Tensor, bank: Tensor, alpha: float) -> Tensor:
-    """Spectral neighbourhood clustering: AaD with a squared dispersion. Source: Hwang et al. (ICLR 2024), SF(DA)^2."""
+    """Spectral neighbourhood clustering: AaD with a squared dispersion.
+
+    Source: Hwang et al. (ICLR 2024), SF(DA)^2.
+    """
     return attraction(p, bank) + alpha * repulsion(p, 2)
 
 
@@ -52,7 +58,7 @@ def nrc(p: Tensor, bank: Tensor, weight: Tensor, wider: Tensor, own: Tensor, exp
         wider:    (B, KM, C) of the neighbours of neighbours.
         own:      (B, C) remembered predictions of the samples themselves.
         expanded: affinity of neighbours of neighbours.
-    Source: Yang et al. (NeurIPS 2021), eq. 3 to 9.
+    Source: Yang et al. (NeurIPS 2021), NRC.
     """
     mean = p.mean(0)
     diversity = (mean * mean.clamp(min=EPS).log()).sum()
@@ -67,7 +73,8 @@ def nrc(p: Tensor, bank: Tensor, weight: Tensor, wider: Tensor, own: Tensor, exp
 def class_quadratic(weight: Tensor, cov: Tensor) -> Tensor:
     """Spread of the difference of two logits: Q[k, j, c] = (w_j - w_c)^T S_k (w_j - w_c).
 
-    From A_k = W S_k W^T, as Q = A[j, j] + A[c, c] - A[j, c] - A[c, j]: no difference of weights is ever formed.
+    From A_k = W S_k W^T, as Q = A[j, j] + A[c, c] - A[j, c] - A[c, j]: no difference of weights is ever
+    formed.
 
     Args:
         weight: (C, D) of the head.

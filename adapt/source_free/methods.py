@@ -33,7 +33,7 @@ class AdaBN:
 
 @dataclass(frozen=True, kw_only=True)
 class Tent:
-    """Scales and shifts of batch norm are trained for certainty, in one pass. Source: Wang et al. (ICLR 2021)."""
+    """Scales and shifts of batch norm are trained for certainty, once. Source: Wang et al. (ICLR 2021)."""
 
     plan: Plan = NORMS_ONCE
 
@@ -72,10 +72,10 @@ class SHOT:
 
 
 def centred_labels(features: Tensor, predictions: Tensor) -> Tensor:
-    """Pseudo-labels (n,) of the nearest class centre by cosine, from (n, D) unit features and (n, C) predictions.
+    """Pseudo-labels (n,) of the nearest centre, from (n, D) unit features and (n, C) predictions.
 
-    Centres are means weighted with predictions, then those of the labels found; classes that have less than half a
-    sample are left out.
+    Centres are means weighted with predictions, then those of the labels found; classes that have less than
+    half a sample are left out.
     """
     share = predictions
     labels = predictions.argmax(1)

@@ -1,11 +1,12 @@
 """The split of a program of `torch.export`: a graph of operations, in which layers are calls of functions.
 
-Such a program was fixed in one mode. Its calls of batch norm have the mode as an argument, which is set here in a
-copy of the graph beside the program's own; dropout stays off. Programs taken apart further, with
+Such a program was fixed in one mode. Its calls of batch norm have the mode as an argument, which is set here
+in a copy of the graph beside the program's own; dropout stays off. Programs taken apart further, with
 `run_decompositions`, have no linear layers any more and are refused.
 """
 
-import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -64,17 +65,29 @@ def only_batch(model: fx.GraphModule) -> int | None:
     return shape[0] if len(shape) and isinstance(shape[0], int) else None
 
 
-def with_weights(program: torch.export.ExportedProgram, model: nn.Module) -> torch.export.ExportedProgram:
-    """A copy of a program with the weights of an adapted module of it."""
-    copied = copy.deepcopy(program)
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            copied.state_dict[name].copy_(value)
-    return copied
+@contextmanager
+def with_weights(program: torch.export.ExportedProgram, model: nn.Module) -> Iterator[None]:
+    """A program has the weights of an adapted module of it; afterwards its own again.
+
+    Programs cannot be copied instead: names of inputs such as `input` come out of `copy.deepcopy` as others.
+    """
+    new = model.state_dict()
+    own = {name: value.detach().clone() for name, value in program.state_dict.items()}
+    try:
+        _fill(program.state_dict, new)
+        yield
+    finally:
+        _fill(program.state_dict, own)
+
+
+@torch.no_grad()
+def _fill(state, values):
+    for name, value in values.items():
+        state[name].copy_(value)
 
 
 def _with_outputs(model, which=None):
-    """A module on the same parameters that also gives (z, weight, bias, logits) of linear layers; their nodes."""
+    """A module on the same parameters that also gives (z, weight, bias, logits) of layers; their nodes."""
     graph, copies = fx.Graph(), {}
     answer = graph.graph_copy(model.graph, copies)
     heads = [node for node in graph.nodes if node.target is LINEAR]

@@ -1,4 +1,4 @@
-"""Unlabelled samples of whatever yields them, by index; what comes beside them is dropped before anyone sees it."""
+"""Unlabelled samples of whatever yields them, by index; what comes beside them is dropped unseen."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -62,8 +62,8 @@ def samples_of(loader: Any, key: str = KEY, most: int = 50_000) -> tuple[Samples
     """Samples, and warnings about them.
 
     Args:
-        loader: (n, ...) tensor or array, DataLoader, or any iterable of batches: tensors, tuples whose first item
-                is the inputs, or dicts.
+        loader: (n, ...) tensor or array, DataLoader, or any iterable of batches: tensors, tuples whose first
+                item is the inputs, or dicts.
         key:    of the inputs in a dict.
         most:   samples kept of an iterable that can only be read from beginning to end.
     Raises:
@@ -126,6 +126,7 @@ def inputs_of(batch: Any, key: str = KEY) -> Tensor:
     if not isinstance(batch, Tensor) or batch.ndim < 2:
         came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
         raise ValueError(
-            f"a batch must be a tensor (b, ...), a tuple that starts with one, or a dict with {key!r}, got {came}"
+            f"a batch must be a tensor (b, ...), a tuple that starts with one, or a dict with {key!r}, "
+            f"got {came}"
         )
     return batch

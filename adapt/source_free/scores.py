@@ -20,9 +20,9 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def information(p: Tensor) -> float:
-    """Mutual information of samples and classes, nats: entropy of the mean minus mean entropy. More is better.
+    """Mutual information of samples and classes, nats: entropy of the mean minus mean entropy.
 
-    Source: Krause, Perona, Gomes (NIPS 2010); the loss of SHOT.
+    More is better. Source: Krause, Perona, Gomes (NIPS 2010); the loss of SHOT.
     """
     return float(entropy(p.mean(0, keepdim=True)) - entropy(p).mean())
 
@@ -36,8 +36,8 @@ def effective_classes(p: Tensor) -> float:
 def soft_neighbourhood_density(p: Tensor, temperature: float = 0.05) -> float:
     """Mean entropy of each sample's similarities to the others, nats. More is better.
 
-    Of more than MOST samples, evenly many are looked at. It is also high when all predictions are alike: never use it
-    without `effective_classes`.
+    Of more than MOST samples, evenly many are looked at. It is also high when all predictions are alike:
+    never use it without `effective_classes`.
 
     Source: Saito et al. (ICCV 2021), SND.
     """

@@ -1,7 +1,7 @@
 """The split of TorchScript, scripted or traced: as of a program, a graph of calls with more outputs.
 
-Its graph is read through functions of torch that are not public, as there are no others: TorchScript is no longer
-developed, and `torch.export` has taken its place.
+Its graph is read through functions of torch that are not public, as there are no others: TorchScript is no
+longer developed, and `torch.export` has taken its place.
 """
 
 import io
@@ -61,7 +61,7 @@ def _linear(graph):
 
 
 def _function(model, which):
-    """A function (model, x, batch statistics, momentum) -> (answer, z, weight, bias, logits), and a layer's name."""
+    """A function (model, x, batch statistics, momentum) -> (answer, z, weight, bias, logits); its name."""
     graph = model.inlined_graph.copy()
     flag, share = graph.addInput("batch_statistics"), graph.addInput("momentum")
     flag.setType(torch._C.BoolType.get())

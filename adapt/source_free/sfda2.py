@@ -1,6 +1,7 @@
 """SF(DA)^2: neighbours as augmentations of each other, and features augmented without ever sampling any.
 
-Source: Hwang, Lee, Shin, Yoon (ICLR 2024, arXiv 2403.10834). The weight of the dispersion is ours, `auto_alpha`.
+Source: Hwang, Lee, Shin, Yoon (ICLR 2024, arXiv 2403.10834). The weight of the dispersion
+is ours, `auto_alpha`.
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ class SFDA2:
     beta:    how fast it falls, (1 + 10 t/T)^-beta.
     ifa, fd: weights of the two regularisers; with 0 for both it is spectral neighbourhood clustering alone.
     lambda0: strength of the augmentation at the end; it grows from 0.
-    memory:  share of each batch in the covariances of its classes; None: all batches count alike, as in the paper,
-             where what FD can still move fades as 1/t.
+    memory:  share of each batch in the covariances of its classes; None: all batches count alike, as in the
+             paper, where what FD can still move fades as 1/t.
     """
 
     alpha0: float | str = "auto"
@@ -50,8 +51,8 @@ class SFDA2:
         regular = bool(self.ifa or self.fd)
         if regular and 4 * classes * dim**2 > LARGEST:
             raise ValueError(
-                f"SF(DA)^2 keeps a covariance of features for each class, {classes} x {dim} x {dim} numbers here, "
-                'more than 2 GB: use method="aad" or "snc"'
+                f"SF(DA)^2 keeps a covariance of features for each class, {classes} x {dim} x {dim} numbers "
+                'here, more than 2 GB: use method="aad" or "snc"'
             )
         alpha0 = (
             auto_alpha(run.neighbours, run.batch, classes) if isinstance(self.alpha0, str) else self.alpha0
@@ -84,10 +85,12 @@ PAPER = SFDA2(alpha0=1.0, beta=5.0, ifa=1e-4, fd=10.0, lambda0=5.0)  # the autho
 def auto_alpha(neighbours: int, batch: float, classes: int) -> float:
     """Weight of the dispersion at which a batch does not push its own class apart, without labels.
 
-    A batch of B has B/C - 1 others of the same class. Between sure predictions each of them pushes a sample with
-    2 alpha, and each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)). It is also the
-    natural normalisation of the spectral contrastive loss for classes of equal mass, up to B - C for B - 1. That a
-    sample's own push on the others comes on top is left to the schedule. Never above 1, the paper's.
+    A batch of B has B/C - 1 others of the same class. Between sure predictions each of them pushes a sample
+    with
+    2 alpha, and each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)). It is also
+    the natural normalisation of the spectral contrastive loss for classes of equal mass, up to B - C for B -
+    1. That a sample's own push on the others comes on top is left to the schedule. Never above 1, the
+    paper's.
     """
     others = batch / classes - 1
     return min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
@@ -133,7 +136,8 @@ class ClassSpread(NamedTuple):
 
 
 def confusion(p: Tensor) -> Tensor:
-    """(C, C) how much classes are confused: inner products of the mean predictions (n, C) of each pseudo-label.
+    """(C, C) how much classes are confused: inner products of the mean predictions (n, C) of each
+    pseudo-label.
 
     A class that is never said has none with any other.
     """

@@ -1,7 +1,7 @@
 """A classifier cut into features z and a linear head, verified on a batch.
 
-Methods of adaptation need more than a model says: z, the weight of the head as it takes effect (after weight or
-spectral norm), which layers are batch norm and which parameters lie where. Three kinds of models are cut:
+Methods of adaptation need more than a model says: z, the weight of the head as it takes effect (after weight
+or spectral norm), which layers are batch norm and which parameters lie where. Three kinds of models are cut:
 `torch.nn.Module` here, programs of `torch.export` in `programs`, TorchScript in `scripts`.
 """
 
@@ -77,7 +77,8 @@ def split_of(model: nn.Module, x: Tensor, head: Head | None = None) -> Split:
     Args:
         model: of any of the three kinds.
         x:     (B, ...) a batch.
-        head:  name of the last linear layer, or a function that gets it from the model; None: it is looked for.
+        head:  name of the last linear layer, or a function that gets it from the model; None: it is looked
+               for.
     Raises:
         ValueError: no linear layer gives the model's answer; the message lists those that were tried.
     """
@@ -172,6 +173,10 @@ def answer_of(said: Any) -> Tensor:
             f"the model must give logits (batch, classes), got {came}. Only classifiers can be adapted: wrap "
             "the model in a module that returns its logits alone."
         )
+    if not said.isfinite().all():
+        raise ValueError(
+            "the model gives values that are not finite for samples that are: it cannot be adapted"
+        )
     if said.shape[1] < 2:
         raise ValueError(
             "the model gives one number a sample, so no class probabilities: adaptation needs a classifier "
@@ -194,8 +199,8 @@ def refusal(answer: Tensor, tried: Iterable[str]) -> ValueError:
     """What to say when no layer is the head."""
     listed = "\n  ".join(tried) or "(there is no linear layer)"
     return ValueError(
-        f"no linear layer gives the model's {answer.shape[1]} outputs from its input, so features and head cannot "
-        f"be told apart. Name the last layer with head=..., or let the model end with it. Layers:\n  {listed}"
+        f"no linear layer gives the model's {answer.shape[1]} outputs from its input, so features and head "
+        f"cannot be told apart. Name the last layer with head=..., or let the model end with it. Layers:\n  {listed}"
     )
 
 

@@ -1,10 +1,11 @@
 """Source-free adaptation compared: `python -m sims.studies.sfda2 --help`.
 
-Hwang et al. (SF(DA)^2, ICLR 2024) report on VisDA-C (12 classes, 55,000 real photographs, ResNet-101) that it passes
-AaD, its next of kin, by a little, and by more on point clouds and under reversed class imbalance. Here: small networks,
-300 to 2,000 target samples, one CPU core, the tasks of `sims.shifts`. All methods share a source network, the order
-of samples, batch 64, K = 5, rates and 15 epochs (30 of the long tail, which has few samples); none was tuned on these
-seeds, and no label of the target is seen before accuracies are counted. Rows:
+Hwang et al. (SF(DA)^2, ICLR 2024) report on VisDA-C (12 classes, 55,000 real photographs, ResNet-101) that it
+passes AaD, its next of kin, by a little, and by more on point clouds and under reversed class imbalance.
+Here: small networks, 300 to 2,000 target samples, one CPU core, the tasks of `sims.shifts`. All methods share
+      a source network, the order
+of samples, batch 64, K = 5, rates and 15 epochs (30 of the long tail, which has few samples); none was tuned
+on these seeds, and no label of the target is seen before accuracies are counted. Rows:
 
     source           the network as it was trained
     adabn, tent      batch norm alone
@@ -19,8 +20,9 @@ seeds, and no label of the target is seen before accuracies are counted. Rows:
     auto             the one of four that `adapt.source_free.choice` takes
     bound            trained on with labels of one half of the target, asked about the other
 
-Intervals are 95 %, paired over seeds. What did not reproduce is in docs/adapt/README.md. Results are written after each
-task and seed; those that --json has already are not computed again. Exit status as of `sims.compare`.
+Intervals are 95 %, paired over seeds. What did not reproduce is in docs/adapt/README.md. Results are written
+after each task and seed; those that --json has already are not computed again. Exit status as of
+`sims.compare`.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import adapt
 from adapt.source_free import adaptation
+from adapt.source_free.choice import choice, support
 from adapt.source_free.engine import EVERYTHING, Plan, Run, evaluate
 from adapt.source_free.guard import harm, too_one_sided
 from adapt.source_free.methods import NRC, SHOT, AaD, centred_labels
@@ -54,8 +55,11 @@ def test_every_method_helps_and_auto_does_too(source, target):
         assert found.report.tripped is None
         assert found.report.method in NAMES
     assert set(found.report.candidates) == set(adaptation.CANDIDATES)
-    taken = max(found.report.candidates.items(), key=lambda pair: pair[1]["information"])
-    assert found.report.method == taken[0]
+    said = {}
+    with torch.no_grad():  # a caller's mode does not matter
+        for name in adaptation.CANDIDATES:
+            said[name] = adapt.adapt(source, target[0], name).model(target[0]).softmax(1)
+    assert found.report.method == choice(said)
 
 
 def test_a_report_says_what_happened(source, target):
@@ -112,7 +116,7 @@ def test_the_model_given_is_unchanged_bit_for_bit(source, target, name):
         assert same(before, state(source))
         assert source.training
         assert [p.requires_grad for p in source.parameters()] == flags
-        assert all(p.grad is None or not p.grad.any() for p in source.parameters()) or True
+        assert all(p.grad is None for p in source.parameters())
         shared = {id(p) for p in source.parameters()} & {id(p) for p in found.model.parameters()}
         assert not shared
         assert not found.model.training
@@ -175,7 +179,7 @@ def test_models_without_batch_norm_with_weight_norm_or_frozen(make, target):
         assert accuracy(found.model, target) > before, name
     assert not {"adabn", "tent"} & found.report.candidates.keys()
     for name in ("adabn", "tent"):
-        with pytest.raises(ValueError, match="batch norm alone.*use shot"):
+        with pytest.raises(ValueError, match=r"batch norm alone.*use shot"):
             adapt.adapt(bare, target[0], name)
     frozen = learned(network()).requires_grad_(False)
     found = adapt.adapt(frozen, target[0], "aad", epochs=1)
@@ -281,7 +285,8 @@ def test_a_collapse_and_a_divergence_trip_the_guard(source, target):
     assert same(state(source), state(found.model))
     found = adapt.adapt(source, target[0], Collapse(), guard=False)
     assert found.report.tripped is None
-    assert "collapsed" in str(found.report) or effective_classes(found.model(target[0]).softmax(1)) < 2
+    assert "collapsed from" in str(found.report)  # told of all the same
+    assert found.report.counts[0] == 300
     found = adapt.adapt(source, target[0], Explosion())
     assert "at step 3" in found.report.tripped
     assert same(state(source), state(found.model))
@@ -291,12 +296,12 @@ def test_a_collapse_and_a_divergence_trip_the_guard(source, target):
 
 def test_auto_passes_over_what_is_harmful(source, target, monkeypatch):
     monkeypatch.setitem(adaptation.METHODS, "aad", Explosion())
-    monkeypatch.setitem(adaptation.METHODS, "nrc", Collapse())
-    found = adapt.adapt(source, target[0], "auto", epochs=2)
-    assert found.report.method in ("adabn", "shot", "sfda2")
+    monkeypatch.setitem(adaptation.METHODS, "shot", Collapse())
+    found = adapt.adapt(source, target[0], "auto", epochs=8)
+    assert found.report.method in ("adabn", "sfda2")
     told = " ".join(found.report.warnings)
     assert "aad: the loss was" in told
-    assert "nrc: predictions collapsed" in told
+    assert "shot: predictions collapsed" in told
 
 
 def test_signs_of_harm():
@@ -363,13 +368,13 @@ def test_settings_models_and_methods_that_do_not_fit(source, target):
         adapt.adapt(lambda x: x, x)
     with pytest.raises(TypeError, match="got int"):
         adapt.adapt(source, 3)
-    with pytest.raises(ValueError, match="cannot|one number"):
+    with pytest.raises(ValueError, match="one number"):
         adapt.adapt(nn.Sequential(nn.Linear(8, 1)), x)
     with pytest.raises(ValueError, match="auto"):
         SFDA2(alpha0="automatic")
     broken = copy_of(source)
     nn.init.constant_(broken[5].bias, math.nan)
-    with pytest.raises(ValueError, match="predictions of the model that are not finite"):
+    with pytest.raises(ValueError, match="gives values that are not finite"):
         adapt.adapt(broken, x, "aad")
 
 
@@ -394,8 +399,8 @@ def test_neighbours_are_the_nearest_others(source, target):
 
 def test_batches_are_equal_and_leave_nobody_out(source, target):
     for n, batch in ((300, 64), (65, 64), (3, 2), (129, 64)):
-        run = Run(split_of(copy_of(source), target[0][:9]), Held(target[0][:n]), EVERYTHING)
-        object.__setattr__(run.config, "batch", run.config.batch)
+        config = adapt.AdaptConfig(batch=batch)
+        run = Run(split_of(copy_of(source), target[0][:9]), Held(target[0][:n]), EVERYTHING, config)
         order = run.order()
         assert sorted(torch.cat(order).tolist()) == list(range(n))
         assert max(map(len, order)) - min(map(len, order)) <= 1
@@ -428,6 +433,19 @@ def test_methods_share_the_loop_and_differ_in_losses(source, target):
     }.items():
         sums[name] = adapt.adapt(source, target[0], method, epochs=1).model[3].weight.sum().item()
     assert len(set(sums.values())) == 5
+
+
+def test_the_choice_is_what_is_sure_balanced_and_agreed_upon():
+    right = torch.eye(4).repeat(5, 1)
+    sure = 0.9 * right + 0.025
+    wrong = torch.eye(4).repeat_interleave(5, 0)  # as sure, as balanced, but alone
+    said = {"adabn": 0.2 * right + 0.2, "one": sure, "two": 0.8 * right + 0.05, "odd": wrong}
+    assert choice(said) == "one"
+    found = support(said, {name: said[name] for name in ("one", "two", "odd")})
+    assert found["odd"] == pytest.approx(math.log(4) * agreement(wrong, right), rel=1e-5)
+    assert found["one"] == pytest.approx(information(sure) * (1 + agreement(wrong, right)) / 2)
+    assert support({"one": sure}, {"one": sure})["one"] == pytest.approx(information(sure))
+    assert choice({"adabn": sure, "one": said["two"]}, without=()) == "adabn"
 
 
 def test_scores_are_what_their_formulas_say():
