@@ -2,8 +2,8 @@
 
 A program of `torch.export` (.pt2) is an archive. torch.export.load would unpickle parts of it and evaluate
 texts in it, so every such part is looked at first: tensors have to load with `weights_only`, texts have to be
-arithmetic of sizes. What remains is a graph of tensor operations. TorchScript has no such door: it runs in its
-own interpreter, which can read and write files, so load scripts of people you trust.
+arithmetic of sizes. What remains is a graph of tensor operations. TorchScript has no such door: it runs in
+its own interpreter, which can read and write files, so load scripts of people you trust.
 """
 
 import ast
@@ -59,8 +59,8 @@ def read_model(path: str | Path) -> Model:
         return torch.jit.load(io.BytesIO(content), map_location="cpu")
     except RuntimeError:
         raise ValueError(
-            f"{path} is no TorchScript. A pickled model or its weights alone cannot be loaded: save the model "
-            "with torch.export.save(torch.export.export(model.eval(), (x,), "
+            f"{path} is no TorchScript. A pickled model or its weights alone cannot be loaded: save the "
+            "model with torch.export.save(torch.export.export(model.eval(), (x,), "
             'dynamic_shapes=({0: torch.export.Dim.AUTO},)), "model.pt2")'
         ) from None
 

@@ -18,7 +18,7 @@ EPOCHS = {"mid": 20, "lt": 40, "pts": 20, "imu": 12, "m2u": 6}
 
 
 class PointNet(nn.Module):
-    """Points (B, N, 3) -> (B, 128), whatever their order. Source: Qi et al. (CVPR 2017), not its transforms."""
+    """Points (B, N, 3) -> (B, 128), whatever their order. Source: Qi et al. (CVPR 2017), simplified."""
 
     def __init__(self) -> None:
         super().__init__()

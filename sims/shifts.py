@@ -55,7 +55,7 @@ def mid(seed: int) -> Shift:
     x, y = _digits()
     order = rng.permutation(len(x))
     half = len(x) // 2
-    return Shift("mid", *_clean(x, y, order[:half], rng), *_turned(x, y, order[half:], rng), DIGITS)
+    return _shift("mid", DIGITS, _clean(x, y, order[:half], rng), _turned(x, y, order[half:], rng))
 
 
 def lt(seed: int) -> Shift:
@@ -66,13 +66,14 @@ def lt(seed: int) -> Shift:
     half = len(x) // 2
     rising = TAIL ** -np.linspace(1, 0, DIGITS)
     source, target = _tailed(y, order[:half], rising[::-1]), _tailed(y, order[half:], rising)
-    return Shift("lt", *_clean(x, y, source, rng), *_turned(x, y, target, rng), DIGITS, per_class=True)
+    return _shift("lt", DIGITS, _clean(x, y, source, rng), _turned(x, y, target, rng), per_class=True)
 
 
 def pts(seed: int, number: int = 1200) -> Shift:
     """Point clouds (n, 64, 3), see `sims.shapes`."""
     rng = np.random.default_rng([seed, 3])
-    return Shift("pts", *clouds(number, rng, poor=False), *clouds(number, rng, poor=True), len(SHAPES))
+    source, target = clouds(number, rng, poor=False), clouds(number, rng, poor=True)
+    return _shift("pts", len(SHAPES), source, target)
 
 
 def imu(seed: int, number: int = 900) -> Shift:
@@ -123,6 +124,11 @@ def shift(name: str, seed: int, data: str | Path | None = None) -> Shift:
             raise ValueError("m2u needs a folder with mnist_train.npz and usps_train.npz")
         return m2u(seed, data)
     return SHIFTS[name](seed)
+
+
+def _shift(name, classes, source, target, per_class=False):
+    (x, y), (x_target, y_target) = source, target
+    return Shift(name, x, y, x_target, y_target, classes, per_class)
 
 
 def _digits():

@@ -125,7 +125,7 @@ def adapt(
     if len(samples) < 2:
         raise ValueError("there is one sample: adaptation compares samples with each other, so give it many")
     with torch.random.fork_rng(), torch.enable_grad():
-        split, _ = _opened(model, samples, config)
+        split, frozen = _opened(model, samples, config)
         z, before = evaluate(split, samples, config.batch)
         methods = _methods(method, bool(split.norms))
         tripped = too_one_sided(before) if config.guard else None
@@ -138,6 +138,7 @@ def adapt(
         best = tried[name]
     else:
         tripped = tripped or "; ".join(notes)
+        _freeze(frozen)
         name, best = SOURCE, _Tried(split.released(), before, [])
     report = Report(
         method=name,
@@ -179,8 +180,7 @@ def _tried(model, samples, method, config, watch) -> _Tried:
         if not config.guard:
             raise DivergedError(f"{error}: lower the rate, or leave the guard on") from None
         history, harmed = [], str(error)
-    for parameter in frozen:
-        parameter.requires_grad_(False)
+    _freeze(frozen)
     return _Tried(split.released(), run.predictions, history, harmed)
 
 
@@ -196,7 +196,7 @@ def _opened(model: Any, samples: Samples, config: AdaptConfig) -> tuple[Split, l
     x = next(iter(samples.batches([torch.arange(min(len(samples), 8))])))
     refuse_infinite(x, torch.arange(len(x)), "samples hold values")
     try:
-        split = split_of(own.eval(), as_input(x, parameters[0]), config.head)
+        split = split_of(own, as_input(x, parameters[0]), config.head)
     except (RuntimeError, AssertionError) as error:  # of the model
         said = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
@@ -207,6 +207,8 @@ def _opened(model: Any, samples: Samples, config: AdaptConfig) -> tuple[Split, l
             "the program takes batches of one sample, and adaptation compares samples: export it with "
             "dynamic_shapes=({0: torch.export.Dim.AUTO},)"
         )
+    if split.batch is not None and split.batch > len(samples):
+        raise ValueError(f"the program takes batches of {split.batch} samples, and there are {len(samples)}")
     with torch.no_grad():
         classes = split(filled(as_input(x, parameters[0]), split.batch)).logits.shape[1]
     if config.classes is not None and classes != config.classes:
@@ -232,6 +234,11 @@ def _methods(method: str | Method, norms: bool) -> dict[str, Method]:
             f"{name} changes batch norm alone, and the model has none that keeps statistics: use {others}"
         )
     return {name: method}
+
+
+def _freeze(parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
 
 
 def _counts(p: Tensor) -> list[int]:

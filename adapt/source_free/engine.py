@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     """What a loss is given: samples x (B, ...), their numbers (B,), what the model says, and p (B, C)."""
 
     x: Tensor
-    index: Tensor
+    rows: Tensor
     said: Said
     p: Tensor
 
@@ -73,7 +73,7 @@ class Method(Protocol):
 
 
 class DivergedError(ArithmeticError):
-    """A loss was not finite."""
+    """Training made numbers that are not finite."""
 
 
 class Run:
@@ -129,7 +129,7 @@ class Run:
 
     def around(self, batch: Batch) -> Tensor:
         """Numbers (B, K) of the neighbours of a batch's samples."""
-        return self.nearest(F.normalize(batch.said.z.detach(), dim=1), batch.index)
+        return self.nearest(F.normalize(batch.said.z.detach(), dim=1), batch.rows)
 
     def go(
         self, method: Method, watch: Callable[["Run"], object] = lambda run: None
@@ -142,7 +142,7 @@ class Run:
         Returns:
             Of each epoch the mean parts of the loss and the scores of the predictions in it.
         Raises:
-            DivergedError: a loss was not finite.
+            DivergedError: a loss was not finite, or what is said after it.
         """
         loss, history = method.begin(self), []
         groups = _groups(self.split, self.plan.trains, self.config.backbone)
@@ -155,7 +155,10 @@ class Run:
             self.scores = scores_of(self.predictions)
             history.append(sums | self.scores)
             watch(self)
-        self.settle()
+        try:
+            self.settle()
+        except ValueError:  # the samples were looked at before
+            raise DivergedError("predictions are not finite after adaptation") from None
         return history
 
     def settle(self) -> None:
@@ -224,7 +227,7 @@ def evaluate(split: Split, samples: Samples, batch: int) -> tuple[Tensor, Tensor
 def refuse_infinite(x: Tensor, index: Tensor, what: str) -> None:
     """Raise ValueError that names the first of the samples `index` (b,) whose x (b, ...) is not finite."""
     if x.is_floating_point() and not (fine := x.flatten(1).isfinite().all(1)).all():
-        first = int(index[(~fine).nonzero()[0, 0].item()])
+        first = int(index[int((~fine).nonzero()[0, 0])])
         raise ValueError(
             f"{what} that are not finite, first sample {first}: leave such samples out, or fill their gaps"
         )

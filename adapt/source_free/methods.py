@@ -64,7 +64,7 @@ class SHOT:
                 if run.epoch not in labels:
                     labels.clear()
                     labels[run.epoch] = centred_labels(run.features, run.predictions)
-                wanted = labels[run.epoch][batch.index]
+                wanted = labels[run.epoch][batch.rows]
                 parts["pseudo-labels"] = self.gamma * F.cross_entropy(batch.said.logits, wanted)
             return parts
 
@@ -108,10 +108,10 @@ class NRC:
             flat = near.flatten()
             theirs = run.nearest(run.features[flat], flat, max(self.wider, run.neighbours))
             theirs = theirs.unflatten(0, near.shape)  # (B, K, M)
-            mutual = (theirs[..., : run.neighbours] == batch.index[:, None, None]).any(-1)
+            mutual = (theirs[..., : run.neighbours] == batch.rows[:, None, None]).any(-1)
             weight = torch.where(mutual, 1.0, self.expanded).to(batch.p.dtype)
             wide = run.predictions[theirs[..., : self.wider].flatten(1)]
-            own, bank = run.predictions[batch.index], run.predictions[near]
+            own, bank = run.predictions[batch.rows], run.predictions[near]
             return {"neighbours": losses.nrc(batch.p, bank, weight, wide, own, self.expanded)}
 
         return loss

@@ -24,7 +24,7 @@ class ProgramSplit:
     """A module of a program, and a graph beside it that also gives what the head is called with."""
 
     def __init__(self, model: fx.GraphModule, x: Tensor):
-        self.model = model
+        self.model: nn.Module = model
         self.batch = only_batch(model)
         if self.batch is not None:
             x = x[:1].expand(self.batch, *x.shape[1:])
@@ -53,7 +53,7 @@ class ProgramSplit:
             node.args = (*node.args[:5], batch_statistics, momentum, *node.args[7:])
         self._probe.recompile()
 
-    def released(self) -> fx.GraphModule:
+    def released(self) -> nn.Module:
         """The program's module, whose own graph was never changed."""
         return self.model
 
@@ -61,7 +61,7 @@ class ProgramSplit:
 def only_batch(model: fx.GraphModule) -> int | None:
     """The only size of a batch that a program takes, None if it takes several."""
     entry = next((node for node in model.graph.nodes if node.op == "placeholder"), None)
-    shape = getattr(entry.meta.get("val"), "shape", ()) if entry is not None else ()
+    shape: Any = getattr(entry.meta.get("val"), "shape", ()) if entry is not None else ()
     return shape[0] if len(shape) and isinstance(shape[0], int) else None
 
 
@@ -133,11 +133,12 @@ def _which(probe, x, heads):
 
 def _parameters(model: nn.Module, head: fx.Node) -> list[Any]:
     """Parameters that the weight and bias of a layer are made of."""
-    found, queue = [], list(head.args[1:])
+    found: list[Any] = []
+    queue: list[Any] = list(head.args[1:])
     while queue:
         node = queue.pop()
         if isinstance(node, fx.Node):
             queue += node.all_input_nodes
-            if node.op == "get_attr" and isinstance(p := attrgetter(node.target)(model), nn.Parameter):
+            if node.op == "get_attr" and isinstance(p := attrgetter(str(node.target))(model), nn.Parameter):
                 found.append(p)
     return found

@@ -16,7 +16,8 @@ class ScriptSplit:
     """A script, and a function of its graph that also gives what the head is called with."""
 
     def __init__(self, model: torch.jit.ScriptModule, x: Tensor):
-        self.model, self.batch = model.eval(), None
+        self.model: nn.Module = model.eval()
+        self.batch: int | None = None
         self._mode = (False, 0.1)
         buffers = dict(model.named_buffers())
         names = [name[: -len("running_mean")] for name in buffers if name.endswith("running_mean")]

@@ -97,8 +97,11 @@ class ModuleSplit:
     """The split of a `torch.nn.Module`: z is what its head is called with."""
 
     def __init__(self, model: nn.Module, x: Tensor, head: Head | None = None):
-        self.model, self.batch = model, None
-        self.layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        self.model = model
+        self.batch: int | None = None
+        self.layers: list[Any] = [
+            m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
+        ]
         self.norms = [
             Norm(m.running_mean, m.running_var, tuple(p for p in (m.weight, m.bias) if p is not None))
             for m in self.layers
@@ -200,7 +203,8 @@ def refusal(answer: Tensor, tried: Iterable[str]) -> ValueError:
     listed = "\n  ".join(tried) or "(there is no linear layer)"
     return ValueError(
         f"no linear layer gives the model's {answer.shape[1]} outputs from its input, so features and head "
-        f"cannot be told apart. Name the last layer with head=..., or let the model end with it. Layers:\n  {listed}"
+        f"cannot be told apart. Name the last layer with head=..., or let the model end with it. "
+        f"Layers:\n  {listed}"
     )
 
 

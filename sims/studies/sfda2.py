@@ -187,8 +187,8 @@ def show(runs: Runs) -> None:
         means = [mean(found[row]) for found in tasks.values()]
         table.add_row(row, *(f"{value:.1f}" for value in means), f"{np.mean(means):.1f}")
     console.print(table)
-    for key, found in runs.items():
-        for row, why in found["tripped"].items():
+    for key, one in runs.items():
+        for row, why in one["tripped"].items():
             console.print(f"guard: {key}, {row}: {why}", highlight=False)
 
 

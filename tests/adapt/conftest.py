@@ -34,6 +34,7 @@ def learned(model, seed=3):
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(x[rows]), y[rows], label_smoothing=0.1).backward()
         optimiser.step()
+    model.zero_grad(set_to_none=True)
     return model.eval()
 
 

@@ -91,6 +91,18 @@ def test_a_network_learns_the_source_and_adaptation_helps_on_the_target():
     assert task.accuracy(bound(task, net, 0)) > accuracy["sfda2"] - 0.02
 
 
+@pytest.mark.parametrize("name", ["pts", "imu"])
+def test_networks_of_points_and_windows_are_adapted(name):
+    task = shifts.SHIFTS[name](0, 90)
+    torch.manual_seed(0)
+    net = network(name, task.classes).eval()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    found = adapt(net, task.x_target, "sfda2", epochs=1, guard=False)
+    assert found.report.head == "2"
+    assert found.report.after["information"] > found.report.before["information"]
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
 @pytest.mark.slow
 def test_five_thousand_samples_take_less_than_two_minutes():
     torch.set_num_threads(2)
