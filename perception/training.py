@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class RunConfig:
     clip:    largest norm of a gradient.
     average: of the weights over steps: exponential, with this factor.
     muon:    factor of the learning rate of layers' matrices and kernels, which Muon moves; 0: AdamW does.
+    factors: of the learning rate of parameters whose names begin so; of several, the longest counts.
     """
 
     steps: int = 1000
@@ -36,6 +37,7 @@ class RunConfig:
     clip: float = 1.0
     average: float = 0.99
     muon: float = 0.0
+    factors: dict[str, float] = field(default_factory=dict)
 
 
 class Run:
@@ -84,7 +86,7 @@ class Run:
     def _take(self) -> dict[str, Tensor]:
         for optimizer, factor in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = factor * self._rate()
+                group["lr"] = factor * group["factor"] * self._rate()
         parts = self.loss(self.network, self.rng)
         self.network.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
@@ -169,12 +171,24 @@ def _one_line(error):
 
 
 def _optimizers(network, config):
-    """Optimizers with the factors of their learning rates."""
-    matrices = [p for p in network.parameters() if config.muon and p.ndim >= 2 and len(p) > 2]
-    ours = {id(p) for p in matrices}
-    rest = [p for p in network.parameters() if id(p) not in ours]
-    found = [(torch.optim.AdamW(rest, lr=config.rate, weight_decay=config.decay), 1.0)] if rest else []
-    return found + ([(Muon(matrices, config.rate), config.muon)] if matrices else [])
+    """Optimizers with the factors of their learning rates; groups of parameters have factors of their own."""
+    matrices: dict[float, list[nn.Parameter]] = {}
+    rest: dict[float, list[nn.Parameter]] = {}
+    for name, p in network.named_parameters():
+        begins = [start for start in config.factors if name.startswith(start)]
+        factor = config.factors[max(begins, key=len)] if begins else 1.0
+        kind = matrices if config.muon and p.ndim >= 2 and len(p) > 2 else rest
+        kind.setdefault(factor, []).append(p)
+    found: list[tuple[torch.optim.Optimizer, float]] = []
+    if rest:
+        found.append((torch.optim.AdamW(_groups(rest), lr=config.rate, weight_decay=config.decay), 1.0))
+    if matrices:
+        found.append((Muon(_groups(matrices), config.rate), config.muon))
+    return found
+
+
+def _groups(parameters):
+    return [{"params": some, "factor": factor} for factor, some in parameters.items()]
 
 
 def _plain(state):

@@ -70,7 +70,7 @@ def fit(
     def loss(network: torch.nn.Module, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         which = rng.choice(len(streams), min(config.batch, len(streams)), replace=False)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        events = config.augment(_picked(whole, start, which), generator)
+        events = config.augment(picked(whole, start, which), generator)
         said = network(events)
         return {"cross entropy": F.cross_entropy(said, target[which], label_smoothing=config.smoothing)}
 
@@ -85,8 +85,8 @@ def fit(
     return Classifier(network.eval(), names, whole.width, whole.height)
 
 
-def _picked(events: EventBatch, start: torch.Tensor, which: np.ndarray) -> EventBatch:
-    """Some streams of a batch as a batch."""
+def picked(events: EventBatch, start: torch.Tensor, which: np.ndarray) -> EventBatch:
+    """Some streams of a batch as a batch; `start` (b + 1,) is where each stream's events begin."""
     rows = [torch.arange(int(start[k]), int(start[k + 1])) for k in which]
     index = torch.cat(rows)
     stream = torch.repeat_interleave(torch.arange(len(which)), torch.tensor([len(r) for r in rows]))
