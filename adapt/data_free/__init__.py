@@ -1,0 +1,1 @@
+"""Distillation without data: a small student from a trained teacher alone."""
