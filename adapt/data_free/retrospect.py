@@ -88,8 +88,8 @@ class SelfRetrospect:
     ):
         if on not in WHERE or not 0 < portion <= 1 or rounds < 1 or K < 0:
             raise ValueError(
-                f"on must be one of {', '.join(WHERE)}, portion in (0, 1], rounds at least 1 and K at least 0, "
-                f"got {on!r}, {portion}, {rounds}, {K}"
+                f"on must be one of {', '.join(WHERE)}, portion in (0, 1], rounds at least 1 and K at least "
+                f"0, got {on!r}, {portion}, {rounds}, {K}"
             )
         self.inner, self.rounds, self.rate, self.penalty = inner, rounds, rate, penalty
         self.K, self.eta, self.portion, self.weight, self.on = K, eta, portion, weight, on
