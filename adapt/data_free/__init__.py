@@ -1,4 +1,4 @@
-"""Distillation without data: a small student from a trained teacher alone, that remembers and is not backdoored."""
+"""Distillation without data: a small student from a trained teacher alone."""
 
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, poisoned, success_rate

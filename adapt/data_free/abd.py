@@ -90,7 +90,7 @@ def abd_classwise(
 
 
 class ClassWise:
-    """An update, and beside it: the student ignores what turns the teacher to one class.
+    """An update, and beside it: the student ignores what turns the teacher.
 
     All classes are searched first; the one whose items turn most beyond what is usual is the suspect, and from
     then on it alone is searched, from more starts. Each input is changed by an item drawn with probability

@@ -134,8 +134,8 @@ def load(path: str | Path) -> nn.Module:
     if path.suffix in (".pt", ".ts"):
         return _script(path)
     raise ValueError(
-        f"{path} is neither .safetensors (a student of this toolkit), .pt2 (torch.export.save) nor .pt or .ts "
-        "(torch.jit.save). Pickled models are not read."
+        f"{path} is neither .safetensors (a student of this toolkit), .pt2 (torch.export.save) nor .pt or "
+        ".ts (torch.jit.save). Pickled models are not read."
     )
 
 
@@ -205,8 +205,8 @@ def _script(path: Path) -> nn.Module:
     except (RuntimeError, ValueError, AttributeError) as error:
         said = str(error).strip().splitlines()
         raise ValueError(
-            f"{path} is not TorchScript: {said[0] if said else error!r}. A model of torch.save is a pickle, and not "
-            "read; export it with torch.export.save."
+            f"{path} is not TorchScript: {said[0] if said else error!r}. A model of torch.save is a pickle, "
+            "and not read; export it with torch.export.save."
         ) from None
     bad = [kind for kind in used if kind.startswith("aten::") and any(w in kind for w in FORBIDDEN)]
     if bad:

@@ -205,8 +205,8 @@ class InversionSource:
                 generator=generator,
             )
             loss, terms = total(self.terms, context)
-            if float(loss) < least:
-                least, best, parts = float(loss), x.detach().clone(), terms
+            if float(loss.detach()) < least:
+                least, best, parts = float(loss.detach()), x.detach().clone(), terms
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             for p, g in zip(parameters, gradients):
                 p.grad = g
