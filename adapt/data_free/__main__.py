@@ -3,7 +3,9 @@
 The teacher is a program of torch.export (.pt2), TorchScript (.pt, .ts) or a student of this toolkit
 (.safetensors); files are read as data, and pickles are refused. The student is one of the small networks by
 name (cnn-16, resnet-8, mlp-64, points-32) or a .pt2. What came of it is printed as JSON. With --resume a run
-that was killed goes on where it was last saved, by the same command. Exit status: 0 done, 1 failed, 2 bad input.
+that was killed goes on where it was last saved, by the same command.
+
+Exit status: 0 done, 1 failed, 2 bad input.
 """
 
 import argparse

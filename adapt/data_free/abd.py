@@ -92,9 +92,9 @@ def abd_classwise(
 class ClassWise:
     """An update, and beside it: the student ignores what turns the teacher.
 
-    All classes are searched first; the one whose items turn most beyond what is usual is the suspect, and from
-    then on it alone is searched, from more starts. Each input is changed by an item drawn with probability
-    proportional to the square of its flips. No implicit term.
+    All classes are searched first; the one whose items turn most beyond what is usual is the suspect, and
+    from then on it alone is searched, from more starts. Each input is changed by an item drawn with
+    probability proportional to the square of its flips. No implicit term.
 
     Args:
         inner:  the update of the distillation itself.

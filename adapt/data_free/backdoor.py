@@ -1,8 +1,8 @@
 """Backdoors, for evaluation: triggers, poisoned training sets and success rates.
 
 Triggers change images (n, C, H, W) with numbers from 0 to 1. Source: BadNets (Gu et al., 2017), Blend (Chen
-et al., 2017), SIG (Barni et al., 2019), smooth (Zeng et al., ICCV 2021), as ABD's released code has them; sizes
-there are for 32 x 32 pixels, and scale with the image here.
+et al., 2017), SIG (Barni et al., 2019), smooth (Zeng et al., ICCV 2021), as ABD's released code has them;
+sizes there are for 32 x 32 pixels, and scale with the image here.
 """
 
 import math

@@ -29,7 +29,7 @@ class Config:
 
     epochs:   of `rounds`, each a refresh of the source and `steps` steps of the student.
     batch:    inputs of a student step.
-    rate:     of SGD, at the start; a cosine takes it to 0.
+    rate:     of SGD, at the start; a cosine takes it to `final` times that.
     momentum, decay: of SGD.
     clip:     largest norm of a student's gradient.
     seed:     of all that is drawn.
@@ -40,6 +40,7 @@ class Config:
     steps: int = 5
     batch: int = 64
     rate: float = 0.1
+    final: float = 0.0
     momentum: float = 0.9
     decay: float = 5e-4
     clip: float = math.inf
@@ -238,7 +239,8 @@ class Distiller:
         if self.in_phase and self.phase.rate is not None:  # type: ignore[union-attr]
             done = (self.step - self._start) / (c.total - self._start)
             return self.phase.rate * 0.5 * (1 + math.cos(math.pi * done))  # type: ignore[union-attr]
-        return c.rate * 0.5 * (1 + math.cos(math.pi * self.step / c.total))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.step / c.total))
+        return c.rate * (c.final + (1 - c.final) * cosine)
 
     def _optimize(self) -> None:
         c = self.config

@@ -1,8 +1,8 @@
 """Networks from strangers, read as data: programs of torch.export (.pt2), TorchScript, and our own students.
 
 `torch.export.load` unpickles, and runs code that stands in the file. Here the graph in the file is read as
-JSON, only operators of ATen are taken from it, and tensors are read as raw bytes: nothing in a file is executed
-but arithmetic. Training mode reaches batch norm and dropout, so an exported student can be trained.
+JSON, only operators of ATen are taken from it, and tensors are read as raw bytes: nothing in a file is
+executed but arithmetic. Training mode reaches batch norm and dropout, so an exported student can be trained.
 """
 
 import json

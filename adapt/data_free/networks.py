@@ -37,11 +37,8 @@ def resnet(shape: Shape, classes: int, width: int) -> nn.Module:
     """A stem, three basic blocks and one layer: nine convolutions. He et al. (CVPR 2016), small."""
     dims = _dims(shape, "resnet")
     stem = nn.Sequential(_conv(dims, shape[0], width, 1), NORM[dims](width), nn.ReLU())
-    blocks = (
-        Block(dims, width, width, 1),
-        Block(dims, width, 2 * width, 2),
-        Block(dims, 2 * width, 2 * width, 2),
-    )
+    sizes = ((width, 1), (2 * width, 2), (2 * width, 2))
+    blocks = [Block(dims, a, wide, stride) for a, (wide, stride) in zip((width, width, 2 * width), sizes)]
     return nn.Sequential(stem, *blocks, POOL[dims](2), nn.Flatten(), nn.Linear(2 * width * 2**dims, classes))
 
 

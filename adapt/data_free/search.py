@@ -1,9 +1,9 @@
 """Search for changes that turn inputs of all classes into one: sparse and dense, for each class.
 
 Our extension of ABD's search, which looks for one dense perturbation without a class and so cannot see a
-small patch. An item is a mask m and a paint q; it turns x into x (1 - m) + q within the range of inputs. Sparse
-items have q = m p and sum(m) <= size, as in Neural Cleanse (Wang et al., S&P 2019) with a bound instead of a
-penalty; dense ones have m = 0 and |q| <= size, Euclidean.
+small patch. An item is a mask m and a paint q; it turns x into x (1 - m) + q within the range of inputs.
+Sparse items have q = m p and sum(m) <= size, as in Neural Cleanse (Wang et al., S&P 2019) with a bound
+instead of a penalty; dense ones have m = 0 and |q| <= size, Euclidean.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,16 +46,15 @@ class SearchConfig:
     """
 
     budgets: tuple[Budget, ...] = (
-        Budget("sparse", 2),
-        Budget("sparse", 3),
-        Budget("sparse", 4),
-        Budget("dense", 1),
-        Budget("dense", 2),
+        Budget("sparse", 2, 4),
+        Budget("sparse", 4, 4),
+        Budget("dense", 1, 1),
+        Budget("dense", 2, 1),
     )
-    closer: tuple[int, int] = (10, 5)
-    batch: int = 128
-    rounds: tuple[int, int] = (80, 60)
-    rates: tuple[float, float] = (0.1, 0.2)
+    closer: tuple[int, int] = (10, 3)
+    batch: int = 24
+    rounds: tuple[int, int] = (80, 40)
+    rates: tuple[float, float] = (0.03, 0.1)
     contiguity: float = 0.0
 
     def __post_init__(self):
