@@ -54,7 +54,7 @@ class SearchConfig:
     closer: tuple[int, int] = (10, 3)
     batch: int = 24
     rounds: tuple[int, int] = (80, 40)
-    rates: tuple[float, float] = (0.03, 0.1)
+    rates: tuple[float, float] = (0.05, 0.1)
     contiguity: float = 0.0
 
     def __post_init__(self):
@@ -164,6 +164,7 @@ def _searched(teacher, draw, targets, k, config, bounds, generator) -> Items:
                 p.copy_(within_ball(p, budget.size))
             else:
                 m.copy_(within_simplex(m, budget.size))
+                p.clamp_(*bounds)  # else a faint mask with loud paint is a dense change in disguise
     m, p = m.detach(), p.detach()
     q = p if dense else m * p
     flips = _flips(teacher, draw(2 * config.batch), m, q, target, bounds)

@@ -83,7 +83,7 @@ class Drift(TensorSource):
 
 def drift(task: Task, teacher: nn.Module, name: str, seed: int) -> list[float]:
     """Accuracies after each epoch of the drift study."""
-    config = Config(epochs=20, rounds=1, steps=16, batch=64, rate=RATE, final=1.0, seed=seed)
+    config = Config(epochs=20, rounds=1, steps=16, batch=64, rate=RATE, seed=seed)
     ring = RingBuffer(capacity=10, every=1, fraction=1 / 4)
     d = Distiller(teacher, fresh(task, STUDENT, seed), Drift(task), UPDATES[name](RATE), ring, config)
     d.evaluate = scores(task)
