@@ -392,13 +392,14 @@ def test_a_teacher_that_writes_to_itself_is_an_error(teacher):
 
 
 def test_distillation_of_stored_inputs_brings_the_student_to_the_teacher(teacher):
-    x = 2 * torch.randn(256, *SHAPE, generator=generator())
-    config = Config(epochs=10, rounds=4, steps=5, batch=64)
+    g = generator()
+    x = torch.randn(256, *SHAPE, generator=g) + 2 * torch.randn(256, 1, 1, 1, generator=g)  # dark and bright
+    config = Config(epochs=10, rounds=4, steps=5, batch=64, rate=0.02)
     student = network(1)
     gap = terms.l1(student(x), teacher(x))
     d = Distiller(teacher, student, TensorSource(x), Plain(), config=config, evaluate=lambda s: {"a": 1.0})
     history = d.fit()
-    assert terms.l1(d.student(x), teacher(x)) < 0.4 * gap
+    assert terms.l1(d.student(x), teacher(x)) < 0.5 * gap
     assert history[-1]["distill"] < 0.5 * history[0]["distill"]
     assert [row["a"] for row in history] == [1.0] * 10
 
