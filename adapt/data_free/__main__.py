@@ -1,0 +1,174 @@
+"""A student from a teacher alone: `python -m adapt.data_free --teacher T --student S --input-shape ...`.
+
+The teacher is a program of torch.export (.pt2), TorchScript (.pt, .ts) or a student of this toolkit
+(.safetensors); files are read as data, and pickles are refused. The student is one of the small networks by
+name (cnn-16, resnet-8, mlp-64, points-32) or a .pt2. What came of it is printed as JSON. With --resume a run
+that was killed goes on where it was last saved, by the same command.
+
+Exit status: 0 done, 1 failed, 2 bad input.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapt.data_free import exported, networks, presets
+from adapt.data_free.abd import abd, abd_classwise
+from adapt.data_free.checks import check_teacher
+from adapt.data_free.distiller import Config, Distiller
+from adapt.data_free.lra import lra
+from adapt.data_free.scan import scan
+from adapt.data_free.terms import agreement
+from tracking.formats import weights
+from tracking.program import Parser, natural, output, positive, run
+
+PROGRAM = "python -m adapt.data_free"
+METHODS: dict[str, Callable[..., Distiller]] = {
+    "dafl": presets.dafl,
+    "dfad": presets.dfad,
+    "dfq": presets.dfq,
+    "cmi": presets.cmi,
+    "mb-dfkd": presets.mb_dfkd,
+    "pre-dfkd": presets.pre_dfkd,
+    "lra": lra,
+    "lra-first-order": lambda *parts: lra(*parts, second_order=False),
+    "lra-vae": lambda *parts: lra(*parts, replay="vae"),
+}
+DEFENCES = ("none", "abd", "classwise")
+ASKED = 512  # synthetic inputs on which student and teacher are compared
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    args = parse(argv)
+    return run(PROGRAM, lambda: print(json.dumps(work(args), allow_nan=False)))
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Distil, write, and say what came of it."""
+    start = time.monotonic()
+    shape = tuple(args.input_shape)
+    device = torch.device(args.device)
+    teacher = exported.load(args.teacher).to(device)
+    classes = check_teacher(teacher, shape, device)
+    said: dict[str, Any] = {"method": args.method, "classes": classes}
+    if args.scan:
+        found = scan(teacher, shape, tuple(args.bounds))
+        said["scan"] = {"target": found.target, "sure": round(found.sure, 4), "alarm": found.alarm}
+    student = made(args, shape, classes).to(device)
+    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, settings(args)))
+    distiller.about = {"student": args.student, "method": args.method, "defence": args.defence}
+    if args.resume is not None and Path(args.resume).exists():
+        distiller.resume(args.resume)
+    distiller.fit(60 * args.minutes, args.resume)
+    student.eval()
+    with torch.no_grad():
+        said["agreement"] = agreement(student, teacher, distiller.source.sample(ASKED, distiller.generator))
+    write(args, student, shape, classes)
+    parameters = sum(p.numel() for p in student.parameters())
+    losses = {k: round(v, 5) for k, v in distiller.history[-1].items()} if distiller.history else {}
+    seconds = round(time.monotonic() - start, 1)
+    return said | {
+        "steps": distiller.step,
+        "of": distiller.config.total,
+        "parameters": parameters,
+        "losses": losses,
+        "seconds": seconds,
+        "out": args.out,
+    }
+
+
+def made(args: argparse.Namespace, shape: networks.Shape, classes: int) -> nn.Module:
+    """The student, with weights of the seed or those of its file."""
+    if Path(args.student).suffix:
+        if Path(args.student).suffix in (".pt", ".ts"):
+            raise ValueError("a student cannot be TorchScript; give a name such as cnn-16, or a .pt2")
+        return exported.load(args.student)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed + 2)
+        return networks.build(args.student, shape, classes)
+
+
+def settings(args: argparse.Namespace) -> presets.Settings:
+    """Those of the arguments."""
+    config = Config(
+        epochs=args.epochs, rounds=args.rounds, steps=args.steps, batch=args.batch, seed=args.seed
+    )
+    small = replace(presets.SMALL, config=config, points=args.points)
+    return small if args.bn is None else replace(small, bn=args.bn)
+
+
+def wrapped(args: argparse.Namespace, distiller: Distiller) -> Distiller:
+    """With the defence that was asked for."""
+    if args.defence == "abd":
+        return abd(distiller)
+    return abd_classwise(distiller, tuple(args.bounds)) if args.defence == "classwise" else distiller
+
+
+def write(args: argparse.Namespace, student: nn.Module, shape: networks.Shape, classes: int) -> None:
+    """The student as safetensors; those by name can be loaded again by `adapt.data_free.networks.load`."""
+    if isinstance(student, exported.Exported):
+        document = {"exported": Path(args.student).name, "shape": list(shape), "classes": classes}
+        weights.write_weights(args.out, "exported", document, student.state_dict())
+    else:
+        networks.save(args.out, student, args.student, shape, classes)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked."""
+    parser = Parser(PROGRAM, "Distil a small student from a trained teacher, without data.")
+    add = parser.add_argument
+    add(
+        "--teacher",
+        required=True,
+        metavar="FILE",
+        help=".pt2, .pt or .ts (TorchScript), .safetensors of ours",
+    )
+    add(
+        "--student",
+        required=True,
+        metavar="NAME",
+        help="such as cnn-16, resnet-8, mlp-64, points-32; or a .pt2",
+    )
+    add("--input-shape", required=True, nargs="+", type=positive, metavar="N", help="of one input, no batch")
+    add("--method", choices=METHODS, default="lra", metavar="NAME", help=", ".join(METHODS))
+    add("--out", required=True, type=output, metavar="FILE.safetensors")
+    add("--points", action="store_true", help="inputs N 3 are sets of points, not sequences")
+    add(
+        "--bn", type=float, metavar="W", help="weight of the batch-norm term; 0: a teacher without batch norm"
+    )
+    add("--defence", choices=DEFENCES, default="none", help="against backdoors; default: none")
+    add("--scan", action="store_true", help="look for a backdoor of the teacher first")
+    add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs, for --scan and classwise")
+    add("--epochs", type=positive, default=30, metavar="N")
+    add("--rounds", type=positive, default=16, metavar="N", help="of generator and student, in each epoch")
+    add("--steps", type=positive, default=5, metavar="N", help="of the student, in each round")
+    add("--batch", type=positive, default=64, metavar="N")
+    add("--seed", type=natural, default=0)
+    add("--device", default="cpu")
+    add("--resume", type=output, metavar="FILE", help="where the run is saved every minute, and goes on from")
+    add(
+        "--minutes",
+        type=float,
+        default=float("inf"),
+        metavar="M",
+        help="to stop after; with --resume to go on",
+    )
+    args = parser.parse_args(argv)
+    if (args.scan or args.defence == "classwise") and not (args.bounds and args.bounds[0] < args.bounds[1]):
+        parser.error(
+            "--scan and --defence classwise need --bounds LOW HIGH, the range of the teacher's inputs"
+        )
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""ABD, data-free distillation from a teacher that may be poisoned; and our extension for small networks.
+
+    abd            the paper's: shuffling vaccine on the source, self-retrospection in the last steps
+    abd_classwise  ours: class-wise search, then a student that does not react, its batch norm frozen
+
+Both wrap any distiller. Source: Hong et al., "Revisiting Data-Free Knowledge Distillation with Poisoned
+Teachers" (ICML 2023, arXiv 2306.02368).
+"""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapt.data_free.context import undisturbed
+from adapt.data_free.distiller import Distiller, Phase
+from adapt.data_free.retrospect import SelfRetrospect, divergence
+from adapt.data_free.search import SEARCH, Bounds, Items, SearchConfig, search
+from adapt.data_free.sources import Parts, TensorSource
+from adapt.data_free.updates import Plain, Step, Update
+from adapt.data_free.vaccine import Masked, Vaccine
+
+
+def abd(
+    distiller: Distiller,
+    *,
+    vaccine: float = 0.1,
+    layers: int = 5,
+    batches: int = 50,
+    start: float = 0.8,
+    rate: float | None = None,
+    **retrospect: Any,
+) -> Distiller:
+    """The paper's ABD around a distiller that has not begun; parts are shared with it.
+
+    Args:
+        distiller:  of any preset.
+        vaccine:    weight of the shuffling vaccine, 0: none. Of stored inputs suspects are unlearned.
+        layers:     last convolutions that are shuffled.
+        batches:    of the test of the shuffles, 0: none.
+        start:      share of the steps before self-retrospection, which has no vaccine; 1: without it.
+        rate:       of the student in that phase; None: as its cosine has come to.
+        retrospect: settings of `SelfRetrospect`.
+    """
+    _not_begun(distiller)
+    source, update = distiller.source, distiller.update
+    if vaccine:
+        seed = distiller.config.seed
+        if isinstance(source, TensorSource):
+            if type(update) is not Plain:
+                raise ValueError(
+                    "with stored inputs the vaccine is a loss of its own, and goes with the update Plain "
+                    "alone; set vaccine=0"
+                )
+            update = Masked(Vaccine(distiller.teacher, layers, seed=seed), update.loss, vaccine)
+        else:
+            term = Vaccine(distiller.teacher, layers, batches=batches, until=start, seed=seed)
+            source = copy.copy(source)
+            source.terms = dict(source.terms) | {"vaccine": (vaccine, term)}
+    phase = None
+    if start < 1:
+        phase = Phase(update=SelfRetrospect(distiller.update, **retrospect), start=start, rate=rate)
+    return replace(distiller, source=source, update=update, phase=phase)
+
+
+def abd_classwise(
+    distiller: Distiller,
+    bounds: Bounds,
+    *,
+    start: float = 0.73,
+    every: int = 50,
+    weight: float = 0.5,
+    config: SearchConfig = SEARCH,
+) -> Distiller:
+    """Our extension around a distiller that has not begun; parts are shared with it.
+
+    Args:
+        distiller: of any preset.
+        bounds:    smallest and largest number of an input, as the teacher takes it.
+        start:     share of the steps before it.
+        every:     steps between two searches.
+        weight:    of what the student must not react to.
+        config:    of the search.
+    """
+    _not_begun(distiller)
+    update = ClassWise(distiller.update, bounds, every, weight, config)
+    return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))
+
+
+class ClassWise:
+    """An update, and beside it: the student ignores what turns the teacher.
+
+    All classes are searched first; the one whose items turn most beyond what is usual is the suspect, and
+    from then on it alone is searched, from more starts. Each input is changed by an item drawn with
+    probability proportional to the square of its flips. No implicit term.
+
+    Args:
+        inner:  the update of the distillation itself.
+        bounds: of inputs.
+        every:  steps between searches.
+        weight: of KL(student(x) || student(x')).
+        config: of the search.
+    """
+
+    def __init__(
+        self,
+        inner: Update,
+        bounds: Bounds,
+        every: int = 50,
+        weight: float = 0.5,
+        config: SearchConfig = SEARCH,
+    ):
+        if every < 1 or not bounds[0] < bounds[1]:
+            raise ValueError(f"every must be at least 1 and bounds increase, got {every} and {bounds}")
+        self.inner, self.bounds, self.every, self.weight, self.config = inner, bounds, every, weight, config
+        self.items: Items | None = None
+        self.suspect: int | None = None
+        self.since = 0  # steps since the last search
+
+    def __call__(self, step: Step) -> Parts:
+        """The parts of the inner update, and `harden`."""
+        if self.items is None or self.since >= self.every:
+            self._search(step)
+        self.since += 1
+        assert self.items is not None
+        chances = self.items.flips.square() + 1e-6
+        rows = torch.multinomial(chances, len(step.x), replacement=True, generator=step.generator)
+        changed = self.items.on(step.x, rows, self.bounds)
+        # gradients of the student at the clean input would let it move that answer instead
+        clean = undisturbed(step.student, step.x).detach()
+        harden = self.weight * divergence(clean, undisturbed(step.student, changed))
+        return self.inner(step) | {"harden": harden}
+
+    def _search(self, step: Step) -> None:
+        def draw(n: int) -> Tensor:
+            return step.source.sample(n, step.generator)
+
+        if self.suspect is None:
+            with torch.no_grad():
+                classes = step.teacher(step.x).shape[1]
+            found = search(step.teacher, draw, range(classes), self.config, self.bounds, step.generator)
+            self.suspect = int(found.by_class(classes, self.config.dense).argmax())
+        closer = self.config.for_one_class()
+        self.items = search(step.teacher, draw, [self.suspect], closer, self.bounds, step.generator)
+        self.since = 0
+
+    def state(self) -> dict[str, Any]:
+        """The items, the suspect, and the state of the inner update."""
+        items = None if self.items is None else self.items.state()
+        return {"items": items, "suspect": self.suspect, "since": self.since, "inner": self.inner.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.items = None if state["items"] is None else Items(**state["items"])
+        self.suspect, self.since = state["suspect"], state["since"]
+        self.inner.load(state["inner"])
+
+
+def _not_begun(distiller: Distiller) -> None:
+    if distiller.step or distiller.phase is not None:
+        raise ValueError("wrap a distiller before it has taken a step, and once")

@@ -1,0 +1,97 @@
+"""What can be said of a teacher and a student before hours are spent on them."""
+
+import torch
+from torch import Tensor, nn
+
+from adapt.data_free.context import Context, undisturbed
+from adapt.data_free.networks import Shape
+
+PROBES = 8  # random inputs
+
+
+def check_teacher(teacher: nn.Module, shape: Shape, device: torch.device | str = "cpu") -> int:
+    """The number of classes of a teacher that can be distilled.
+
+    Raises:
+        ValueError: it is in training mode, does not take such inputs, or does not give finite logits.
+    """
+    modes = [name or "the teacher" for name, module in teacher.named_modules() if module.training]
+    if modes:
+        raise ValueError(
+            f"the teacher is in training mode ({modes[0]}), so its answers depend on the batch. Call "
+            "teacher.eval() first."
+        )
+    x = _probes(shape, device)
+    with torch.no_grad():
+        context = _answered(teacher, x, shape)
+        if context._watch.training:
+            raise ValueError(
+                "a batch-norm layer of the teacher uses statistics of the batch. Export it after .eval(), or "
+                "give its batch norm running statistics."
+            )
+        t = context.t
+        _check_logits(t, len(x))
+        if not torch.allclose(t, teacher(x), rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                "the teacher gives other answers to the same inputs (dropout in training mode?). Call "
+                "teacher.eval() before it is exported or given."
+            )
+    return t.shape[1]
+
+
+def check_student(student: nn.Module, teacher: nn.Module, shape: Shape, device: torch.device | str) -> None:
+    """Ask a student, which stays as it is.
+
+    Raises:
+        ValueError: it does not give finite logits of as many classes as the teacher, or is the teacher.
+    """
+    if student is teacher or {id(p) for p in student.parameters()} & {id(p) for p in teacher.parameters()}:
+        raise ValueError("student and teacher share weights. Give a student of its own, such as a deepcopy.")
+    x = _probes(shape, device)
+    with torch.no_grad():
+        wanted = teacher(x).shape
+        try:
+            s = undisturbed(student, x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the student does not take inputs of shape {shape}: {str(error).splitlines()[0]}"
+            ) from None
+    if not isinstance(s, Tensor) or s.shape != wanted:
+        came = tuple(s.shape) if isinstance(s, Tensor) else type(s).__name__
+        raise ValueError(
+            f"the student answers {came} where the teacher answers {tuple(wanted)}. Both need one logit for "
+            "each of the same classes."
+        )
+    if not s.isfinite().all():
+        raise ValueError("the student's logits are not finite on random inputs. Start it from other weights.")
+
+
+def _probes(shape, device):
+    return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _answered(teacher, x, shape) -> Context:
+    try:
+        return Context(x, teacher)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        said = str(error).strip().splitlines()
+        raise ValueError(
+            f"the teacher does not take batches of {len(x)} inputs of shape {tuple(shape)}: "
+            f"{said[0] if said else error!r}"
+        ) from None
+
+
+def _check_logits(t, number):
+    if not isinstance(t, Tensor) or t.ndim != 2 or len(t) != number or t.shape[1] < 2:
+        came = tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
+        raise ValueError(
+            f"a teacher must answer logits (batch, classes), got {came}. Wrap it in a module that does."
+        )
+    if not t.isfinite().all():
+        raise ValueError("the teacher's logits are not finite on random inputs; its weights may hold NaN.")
+    if (t >= 0).all() and torch.allclose(t.sum(1), torch.ones_like(t[:, 0]), atol=1e-4):
+        raise ValueError(
+            "the teacher answers probabilities. Give it without its last softmax: logits are needed."
+        )
+    if torch.allclose(t.logsumexp(1), torch.zeros_like(t[:, 0]), atol=1e-4):
+        raise ValueError("the teacher answers log probabilities. Give it without its last log_softmax.")

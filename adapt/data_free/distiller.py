@@ -1,0 +1,381 @@
+"""The one loop of data-free distillation; methods are choices of its parts."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapt.data_free.checks import check_student, check_teacher
+from adapt.data_free.memory import Memory, NoMemory
+from adapt.data_free.sources import Moment, Source
+from adapt.data_free.terms import summed
+from adapt.data_free.updates import Step, Update
+from tracking.formats.files import atomic_write
+
+Scores = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of a distillation.
+
+    epochs:   of `rounds`, each a refresh of the source and `steps` steps of the student.
+    batch:    inputs of a student step.
+    rate:     of SGD, at the start; a cosine takes it to `final` times that.
+    momentum, decay: of SGD.
+    clip:     largest norm of a student's gradient.
+    seed:     of all that is drawn.
+    """
+
+    epochs: int = 15
+    rounds: int = 16
+    steps: int = 5
+    batch: int = 64
+    rate: float = 0.1
+    final: float = 0.0
+    momentum: float = 0.9
+    decay: float = 5e-4
+    clip: float = math.inf
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.epochs, self.rounds, self.steps) < 1 or self.batch < 2 or not self.rate > 0:
+            raise ValueError(
+                f"epochs, rounds, steps and rate must be positive and batch at least 2, got {self}"
+            )
+
+    @property
+    def total(self) -> int:
+        """Student steps of all epochs."""
+        return self.epochs * self.rounds * self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The last part of a distillation, with an update of its own and fresh optimizers.
+
+    start:  share of the steps before it.
+    update: of the student.
+    rate:   at its start, None: what the cosine has come to; it ends at 0.
+    frozen: whether the student's batch norm stays as it is.
+    clip:   largest norm of a student's gradient.
+    """
+
+    update: Update
+    start: float = 0.8
+    rate: float | None = None
+    frozen: bool = False
+    clip: float = math.inf
+
+    def __post_init__(self):
+        if not 0 <= self.start < 1:
+            raise ValueError(f"start must be in [0, 1), got {self.start}")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How steadily a curve a_1 ... a_E of accuracies rose, in its unit.
+
+    variance is that about the straight line of least squares: the plain one mostly says that a curve rises.
+    """
+
+    mean: float
+    variance: float
+    largest_drop: float
+    mean_drop: float
+    best: float
+    final: float
+
+
+def stability(curve: np.ndarray | list[float], skip: float = 1 / 3) -> Stability:
+    """Stability of a curve after its first part.
+
+    Args:
+        curve: (E,) one number for each epoch.
+        skip:  share of the epochs that do not count.
+    Raises:
+        ValueError: nothing is left, or a number is not finite.
+    """
+    a = np.asarray(curve, float)[int(skip * len(curve)) :]
+    if not len(a) or not np.isfinite(a).all():
+        raise ValueError(f"a curve needs finite numbers after its first {skip:.2f}, got {list(curve)}")
+    line = np.polyval(np.polyfit(np.arange(len(a)), a, 1), np.arange(len(a))) if len(a) > 2 else a.mean()
+    drops = np.maximum(a[:-1] - a[1:], 0.0)
+    return Stability(
+        mean=float(a.mean()),
+        variance=float(np.var(a - line)),
+        largest_drop=float(drops.max(initial=0.0)),
+        mean_drop=float(drops.mean()) if len(drops) else 0.0,
+        best=float(a.max()),
+        final=float(a[-1]),
+    )
+
+
+@dataclass
+class Distiller:
+    """A distillation of `teacher` into `student`, which is trained in place.
+
+    Args:
+        teacher:  in eval mode, logits; it is never changed.
+        student:  with logits of the same classes, on the device where all is computed.
+        source:   where inputs come from.
+        update:   how the student learns from them.
+        memory:   what it is reminded of.
+        config:   settings.
+        phase:    a last part with another update, or None.
+        evaluate: (student in eval mode) -> numbers for the history, after every epoch. Nothing is chosen by
+                  them.
+        about:    what else a saved run must agree in, to be gone on with: numbers and texts.
+
+    `history` has a row for each epoch: its number, means of all parts of losses, and what `evaluate` said.
+    """
+
+    teacher: nn.Module
+    student: nn.Module
+    source: Source
+    update: Update
+    memory: Memory = field(default_factory=NoMemory)
+    config: Config = Config()
+    phase: Phase | None = None
+    evaluate: Scores | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.device = next(self.student.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, list[float]] = {}  # name -> sum, number
+        self._random = _random_of(self.config.seed)
+        self._optimize()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps have been taken."""
+        return self.step >= self.config.total
+
+    @property
+    def in_phase(self) -> bool:
+        """Whether the last phase has begun."""
+        return self.phase is not None and self.step >= self._start
+
+    @property
+    def _start(self):
+        assert self.phase is not None
+        return round(self.phase.start * self.config.total)
+
+    def fit(
+        self, seconds: float = math.inf, save: str | Path | None = None, every: float = 60.0
+    ) -> list[dict[str, float]]:
+        """Go on for so many seconds, or to the end; the history.
+
+        Args:
+            seconds: that it may take.
+            save:    file of the run, written about `every` seconds and at the end.
+            every:   seconds.
+        Raises:
+            ValueError:   teacher and student do not go together, or the teacher is in training mode.
+            RuntimeError: a loss is not finite, or memory is out; the last save is as it was.
+        """
+        check_teacher(self.teacher, self.source.shape, self.device)
+        check_student(self.student, self.teacher, self.source.shape, self.device)
+        begun = saved = time.monotonic()
+        with untouched(self.teacher), _private(self._random), enough_memory(self.config.batch):
+            while not self.done and time.monotonic() - begun < seconds:
+                self._take()
+                if save is not None and time.monotonic() - saved > every:
+                    self._random.copy_(torch.get_rng_state())
+                    self.save(save)
+                    saved = time.monotonic()
+            self._random.copy_(torch.get_rng_state())
+        if save is not None:
+            self.save(save)
+        self.student.eval()
+        return self.history
+
+    def _take(self) -> None:
+        """One step of the student, with what comes before and after it."""
+        c = self.config
+        within = self.step % c.steps
+        epoch, place = divmod(self.step, c.rounds * c.steps)
+        moment = Moment(epoch, within, place == c.rounds * c.steps - 1, self.step / c.total)
+        if self.phase is not None and self.step == self._start:
+            self._optimize()
+            self.source.afresh()
+        self.student.train(not (self.in_phase and self.phase.frozen))  # type: ignore[union-attr]
+        if within == 0:
+            self._log(self.source.refresh(self.teacher, self.student, moment, self.generator))
+        x = self.source.sample(c.batch, self.generator)
+        update = self.phase.update if self.in_phase else self.update  # type: ignore[union-attr]
+        step = Step(x, self.teacher, self.student, self.memory, self.source, self.generator, self.step)
+        self._move(update(step), x)
+        self.memory.remember(x, self.teacher, moment, self.generator)
+        self.step += 1
+        if moment.last:
+            self._close(epoch)
+
+    def _move(self, parts: dict[str, Tensor], x: Tensor) -> None:
+        loss = summed(parts, x)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip = self.phase.clip if self.in_phase else self.config.clip  # type: ignore[union-attr]
+        if clip < math.inf:
+            nn.utils.clip_grad_norm_(self.student.parameters(), clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        self.optimizer.step()
+        self._log({name: value.detach() for name, value in parts.items()})
+
+    def _rate(self) -> float:
+        c = self.config
+        if self.in_phase and self.phase.rate is not None:  # type: ignore[union-attr]
+            done = (self.step - self._start) / (c.total - self._start)
+            return self.phase.rate * 0.5 * (1 + math.cos(math.pi * done))  # type: ignore[union-attr]
+        cosine = 0.5 * (1 + math.cos(math.pi * self.step / c.total))
+        return c.rate * (c.final + (1 - c.final) * cosine)
+
+    def _optimize(self) -> None:
+        c = self.config
+        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(parameters, c.rate, c.momentum, weight_decay=c.decay)
+
+    def _log(self, parts: dict[str, Tensor]) -> None:
+        for name, value in parts.items():
+            total, number = self._sums.get(name, [0.0, 0])
+            self._sums[name] = [total + float(value), number + 1]
+
+    def _close(self, epoch: int) -> None:
+        row: dict[str, float] = {"epoch": epoch} | {name: s / n for name, (s, n) in self._sums.items()}
+        if self.evaluate is not None:
+            row |= self.evaluate(self.student.eval())
+        self.history.append(row)
+        self._sums = {}
+
+    def save(self, path: str | Path) -> None:
+        """Write all that the run needs to go on as if it had not stopped."""
+        with atomic_write(path, binary=True) as file:
+            torch.save(self._state(), file)
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from a file; a run that cannot is left as it was.
+
+        Raises:
+            ValueError: the file holds no run, or one of other parts or settings.
+        """
+        before = copy.deepcopy(self._state())
+        try:
+            with open(path, "rb") as file:
+                state = torch.load(file, weights_only=True, map_location=self.device)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of the library, for anything that is not such a file
+            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
+        try:
+            for name in ("config", "about", "parts"):
+                if state[name] != before[name]:
+                    raise ValueError(f"it has {name} {state[name]}, not {before[name]}")
+            self._put(state)
+        except Exception as error:  # whatever is missing or of another kind
+            self._put(before)
+            raise ValueError(f"{path} is not a run of this distiller: {_one_line(error)}") from None
+
+    def _state(self):
+        parts = {
+            "source": self.source,
+            "update": self.update,
+            "memory": self.memory,
+            "phase": None if self.phase is None else self.phase.update,
+        }
+        return {
+            "parts": {name: type(part).__name__ for name, part in parts.items()},
+            "states": {name: part.state() for name, part in parts.items() if part is not None},
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "sums": self._sums,
+            "config": asdict(self.config),
+            "about": self.about,
+            "generator": self.generator.get_state(),
+            "torch": self._random,
+        }
+
+    def _put(self, state):
+        if type(state["step"]) is not int or not 0 <= state["step"] <= self.config.total:
+            raise ValueError(f"it says that {state['step']} of {self.config.total} steps are done")
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.source.load(state["states"]["source"])
+        self.update.load(state["states"]["update"])
+        self.memory.load(state["states"]["memory"])
+        if self.phase is not None:
+            self.phase.update.load(state["states"]["phase"])
+        self.step, self.history, self._sums = state["step"], state["history"], state["sums"]
+        self.generator.set_state(state["generator"].cpu())
+        self._random.copy_(state["torch"].cpu())
+
+
+@contextmanager
+def untouched(teacher: nn.Module) -> Iterator[None]:
+    """While it is used, no weight of the teacher collects gradients, and it ends as it began.
+
+    Raises:
+        RuntimeError: it has been changed.
+    """
+    wanted = [(p, p.requires_grad) for p in teacher.parameters()]
+    before = {name: value.clone() for name, value in teacher.state_dict().items() if torch.is_tensor(value)}
+    for p, _ in wanted:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, flag in wanted:
+            p.requires_grad_(flag)
+    after = teacher.state_dict()
+    # NaN is NaN: a buffer that was so from the start has not been changed
+    changed = [n for n, v in before.items() if not torch.allclose(v, after[n], 0, 0, equal_nan=True)]
+    if changed:
+        raise RuntimeError(
+            f"the teacher changed while it was asked: {', '.join(changed[:3])}. Its forward pass must "
+            "not write to its buffers."
+        )
+
+
+@contextmanager
+def enough_memory(batch: int) -> Iterator[None]:
+    """Running out of memory is an error that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise RuntimeError(
+                f"there is not enough memory for batches of {batch}. Take a smaller batch, or first order "
+                "instead of second."
+            ) from None
+        raise
+
+
+@contextmanager
+def _private(state: Tensor) -> Iterator[None]:
+    """torch's global generator, which dropout draws from, in a state of our own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(state)
+        yield
+
+
+def _random_of(seed: int) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.get_rng_state()
+
+
+def _one_line(error):
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,129 @@
+"""Whether a teacher has a backdoor, and to which class: a generator, a class-wise search, and no data."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from adapt.data_free.checks import check_teacher
+from adapt.data_free.distiller import untouched
+from adapt.data_free.networks import Shape
+from adapt.data_free.networks import generator as generator_of
+from adapt.data_free.presets import Settings, priors, seeded
+from adapt.data_free.search import SEARCH, Bounds, SearchConfig, search
+from adapt.data_free.sources import GeneratorSource, Moment
+from adapt.data_free.terms import Term, bn_statistics
+
+MOST = 0.9999  # as sure as is ever said
+FLOOR = 0.05  # excess that any class may have
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of clean teachers: mean and deviation of their logarithm, and how sure an alarm must be."""
+
+    mean: float
+    std: float
+    alarm: float = 0.99
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a scan found.
+
+    target: class that a backdoor, if there is one, leads to.
+    score:  how far its excess of flips stands out from that of the other classes.
+    sure:   share of clean teachers that would score less, 0 to 1, by the calibration.
+    alarm:  whether that is enough to say that there is a backdoor.
+    excess: of each class.
+    """
+
+    target: int
+    score: float
+    sure: float
+    alarm: bool
+    excess: tuple[float, ...]
+
+
+CLEAN = Calibration(0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """Settings of a scan: steps of its generator, the settings of that, and the search."""
+
+    steps: int = 200
+    settings: Settings = field(default_factory=Settings)
+    search: SearchConfig = field(default_factory=lambda: SEARCH)
+
+
+SCAN = ScanConfig()
+
+
+def scan(
+    teacher: nn.Module,
+    shape: Shape,
+    bounds: Bounds,
+    config: ScanConfig = SCAN,
+    calibration: Calibration = CLEAN,
+) -> Suspicion:
+    """Whether a teacher has a backdoor, and to which class, by a generator and a search; no data.
+
+    Args:
+        teacher:     in eval mode, logits; stays as it is.
+        shape:       of one input.
+        bounds:      smallest and largest number of an input, as the teacher takes it.
+        config:      settings.
+        calibration: of clean teachers; that given is of small networks on digits, `calibrated` makes one.
+    """
+    excess = class_excess(teacher, shape, bounds, config)
+    return judged(excess, calibration)
+
+
+def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanConfig = SCAN) -> list[float]:
+    """Mean excess of flips to each class."""
+    device = next(teacher.parameters()).device
+    classes = check_teacher(teacher, shape, device)
+    s = config.settings
+    generator = torch.Generator(device).manual_seed(s.config.seed)
+    network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
+    losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}
+    source = GeneratorSource(network, shape, s.nz, losses, s.config.batch, s.rate)
+    with untouched(teacher):
+        for k in range(config.steps):
+            source.refresh(teacher, teacher, Moment(0, 0, False, k / config.steps), generator)
+        found = search(
+            teacher,
+            lambda n: source.sample(n, generator),
+            range(classes),
+            config.search,
+            bounds,
+            generator,
+        )
+    return found.by_class(classes, config.search.dense).tolist()
+
+
+def judged(excess: list[float], calibration: Calibration = CLEAN) -> Suspicion:
+    """What excesses say."""
+    e = torch.tensor(excess)
+    top = int(e.argmax())
+    score = outstanding(e)
+    z = (math.log(score) - calibration.mean) / calibration.std
+    sure = min(0.5 * (1 + math.erf(z / math.sqrt(2))), MOST)
+    return Suspicion(top, score, sure, sure >= calibration.alarm, tuple(excess))
+
+
+def outstanding(excess: Tensor) -> float:
+    """The largest excess over the second largest, both at least FLOOR: 1 where nothing stands out."""
+    first, second = excess.topk(2).values.clamp(min=FLOOR)
+    return float(first / second)
+
+
+def calibrated(scores: Sequence[float], alarm: float = 0.99) -> Calibration:
+    """A calibration of the scores of at least three clean teachers."""
+    if len(scores) < 3:
+        raise ValueError(f"a calibration needs at least three clean teachers, got {len(scores)}")
+    logs = torch.tensor(scores).log()
+    return Calibration(float(logs.mean()), max(float(logs.std()), 0.05), alarm)
