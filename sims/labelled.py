@@ -88,4 +88,6 @@ def omniglot(path: str | Path, side: int = 14) -> Images:
     if not x:
         raise ValueError(f"{path} has no ALPHABET/characterNN/*.png in it")
     ink = np.stack(x)[:, None]
-    return Images(ink / ink.max((1, 2, 3), keepdims=True).clip(1e-6), np.unique(names, return_inverse=True)[1])
+    return Images(
+        ink / ink.max((1, 2, 3), keepdims=True).clip(1e-6), np.unique(names, return_inverse=True)[1]
+    )

@@ -1,11 +1,11 @@
 """FedFTG: a merged model is repaired on the server, on inputs that a generator finds, without any data.
 
 After each merge a conditional generator looks for inputs on which the merged model disagrees with the clients
-(hard samples) while they are sure of the class; there the model learns from the clients, each trusted for a class
-in proportion to how much of that class it has. Labels are drawn as they are frequent at the clients.
+(hard samples) while they are sure of the class; there the model learns from the clients, each trusted for a
+class in proportion to how much of that class it has. Labels are drawn as they are frequent at the clients.
 
-Source: Zhang, Shen, Ding, Tao, Duan, "Fine-tuning Global Model via Data-Free Knowledge Distillation for Non-IID
-Federated Learning" (CVPR 2022, arXiv 2203.09249); settings as in the authors' code.
+Source: Zhang, Shen, Ding, Tao, Duan, "Fine-tuning Global Model via Data-Free Knowledge Distillation for
+Non-IID Federated Learning" (CVPR 2022, arXiv 2203.09249); settings as in the authors' code.
 """
 
 from collections.abc import Sequence
@@ -52,11 +52,12 @@ class FTGConfig:
     hard:            weight of the disagreement that the generator looks for; 0: any input will do.
     fidelity:        weight of the clients' cross entropy on what the generator makes.
     diversity:       weight of how alike the inputs of a batch are.
-    discrepancy:     "kl" of the clients' answers from the model's, as in the paper, or "l1" of logits, through the
-                     model only, as in the authors' code.
+    discrepancy:     "kl" of the clients' answers from the model's, as in the paper, or "l1" of logits,
+                     through the model only, as in the authors' code.
     sampling:        whether labels are drawn as frequent as at the clients; else all are equally frequent.
     ensemble:        whether clients are trusted class by class; else all alike.
-    exact:           fidelity as in the authors' code, where the mean over a batch is weighted instead of each input.
+    exact:           fidelity as in the authors' code, where the mean over a batch is weighted instead of each
+                     input.
     """
 
     iterations: int = 10

@@ -55,6 +55,9 @@ class Trained(NamedTuple):
     loss: float
 
 
+NOTHING = Correction()
+
+
 def seeded(seed: int, number: int, client: int) -> np.random.Generator:
     """The generator of a client in a round: the same, whichever engine runs it."""
     return np.random.default_rng((seed, number, client))
@@ -66,7 +69,7 @@ def train_locally(
     config: LocalConfig,
     rng: np.random.Generator,
     number: int = 0,
-    correction: Correction = Correction(),
+    correction: Correction = NOTHING,
 ) -> Trained:
     """Train a model in place on a client's data, from the weights it has.
 

@@ -27,6 +27,7 @@ from adapt.federated.uploads import (
     update_norm,
 )
 
+FEDAVG = FedAvg()
 SERVER, NOISE = 0x5E7, 0xD9  # besides the seed: draws of the server, and noise of counts
 
 
@@ -124,7 +125,7 @@ def federate(
     clients: Sequence[Data],
     classes: int,
     config: FederateConfig = FederateConfig(),
-    rule: Rule = FedAvg(),
+    rule: Rule = FEDAVG,
     refine: Refine | None = None,
     score: Callable[[nn.Module], float] | None = None,
     advance: Callable[[Round], object] = lambda done: None,

@@ -67,8 +67,8 @@ class FedProx:
 class FedDyn:
     """Clients' losses are bent so that their minima agree with that of the sum.
 
-    A client minimises its loss - <h_k, w> + alpha / 2 |w - w_start|^2, then h_k <- h_k - alpha (w_k - w_start).
-    The server has h <- h - alpha / N sum_k (w_k - w_start) and w = mean_k w_k - h / alpha.
+    A client minimises its loss - <h_k, w> + alpha / 2 |w - w_start|^2, then h_k <- h_k - alpha (w_k -
+    w_start). The server has h <- h - alpha / N sum_k (w_k - w_start) and w = mean_k w_k - h / alpha.
 
     Source: Acar et al. (ICLR 2021), Algorithm 1.
     """
@@ -95,8 +95,8 @@ class FedDyn:
 class SCAFFOLD:
     """Control variates c of the server and c_k of the clients take out how clients drift apart.
 
-    A client moves along g - c_k + c, then c_k <- c_k - c + (w_start - w_k) / (K rate) after K steps; the server
-    has c <- c + 1 / N sum_k (change of c_k). Both ways are twice as much to send.
+    A client moves along g - c_k + c, then c_k <- c_k - c + (w_start - w_k) / (K rate) after K steps; the
+    server has c <- c + 1 / N sum_k (change of c_k). Both ways are twice as much to send.
 
     Source: Karimireddy et al. (ICML 2020), Algorithm 1, option II, with a global rate of 1.
     """

@@ -18,7 +18,7 @@ def dirichlet(
         Sorted indices for each client; together every sample once.
     Raises:
         ValueError: arguments out of range, or no draw of 10,000 gave every client enough.
-    Source: Hsu, Qi, Brown (arXiv 1909.06335, 2019), section 3.1, by class instead of by client.
+    Source: Hsu, Qi, Brown (arXiv 1909.06335, 2019), with shares of each class instead of each client.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or clients < 1 or not alpha > 0 or least < 0:

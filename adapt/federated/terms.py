@@ -14,7 +14,7 @@ EPS = 1e-6  # of the authors' code, below the counts of a class
 
 
 def class_share(counts: Tensor) -> Tensor:
-    """(k, classes) how far each client is trusted in each class: columns sum to 1, or 0 where nobody has it."""
+    """(k, classes) trust in each client for each class: columns sum to 1, or 0 where nobody has it."""
     return counts / (counts.sum(0) + EPS)
 
 
@@ -58,7 +58,7 @@ def fidelity(logits: Tensor, y: Tensor, share: Tensor, exact: bool = False) -> T
 
 
 def diversity(x: Tensor, z: Tensor) -> Tensor:
-    """How alike inputs (b, ...) of noise (b, n) are, in (0, 1]: small when noise that differs makes a difference.
+    """How alike inputs (b, ...) of noise (b, n) are, in (0, 1]: small when other noise makes other inputs.
 
     Source: the diversity loss of FedGen (Zhu, Hong, Zhou, ICML 2021), which FedFTG takes over.
     """

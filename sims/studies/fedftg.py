@@ -1,12 +1,12 @@
 """Does the server's repair help clients that differ: `python -m sims.studies.fedftg --help`.
 
-Zhang et al. (FedFTG, CVPR 2022) claim that it is clearly above other federated learning on CIFAR-10 and CIFAR-100,
-100 clients, ResNet-18, 1,000 rounds, and that it improves FedAvg, FedProx, FedDyn and SCAFFOLD when plugged in.
-Here: scikit-learn's digits (or MNIST, or event counts of N-MNIST from a folder), 10 clients of which half train in
-each round, 20 rounds, a network of two small layers or, for larger images, a small convolutional one. All arms of a
-seed have the same clients, the same first weights and the same choice of clients; test samples are those that no
-client has. Scores are accuracies on these, "last" of the mean of the last five rounds; intervals are 95 %, paired,
-over seeds. Rows:
+Zhang et al. (FedFTG, CVPR 2022) claim that it is clearly above other federated learning on CIFAR-10 and
+CIFAR-100, 100 clients, ResNet-18, 1,000 rounds, and that it improves FedAvg, FedProx, FedDyn and SCAFFOLD
+when plugged in. Here: scikit-learn's digits (or MNIST, or event counts of N-MNIST from a folder), 10 clients
+of which half train in each round, 20 rounds, a network of two small layers or, for larger images, a small
+convolutional one. All arms of a seed have the same clients, the same first weights and the same choice of
+clients; test samples are those that no client has. Scores are accuracies on these, "last" is the mean of the
+last five rounds; intervals are 95 %, paired, over seeds. Rows:
 
     fedavg, fedprox, feddyn, scaffold    without repair
     NAME + ftg                           repaired by FedFTG
@@ -104,7 +104,12 @@ def network(shape: tuple[int, ...], seed: int) -> nn.Module:
             )
         layers: list[nn.Module] = []
         for wide in (16, 32):
-            layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.GroupNorm(2, wide), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(channels, wide, 3, padding=1),
+                nn.GroupNorm(2, wide),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
             channels = wide
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (h // 4) * (w // 4), CLASSES))
 
@@ -155,7 +160,9 @@ def summary(result: FedResult, target: float) -> dict[str, Any]:
     """What is kept of a run."""
     scores = [s for s in result.scores if s is not None]
     gains = [r.refined - r.merged for r in result.history if r.refined is not None and r.merged is not None]
-    monitored = [r.repair["client cross entropy"] for r in result.history if "client cross entropy" in r.repair]
+    monitored = [
+        r.repair["client cross entropy"] for r in result.history if "client cross entropy" in r.repair
+    ]
     return {
         "final": scores[-1],
         "last": float(np.mean(scores[-5:])),
@@ -187,8 +194,8 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     for alpha, rows in found.items():
         base = {row: row.partition(" + ")[0] for row in rows}
         table = Table(
-            f"Dirichlet {alpha}", "last", "std", "final", f"rounds to {args.target:g}", "minus its rule", "gain/repair",
-            "CPU s",
+            f"Dirichlet {alpha}", "last", "std", "final", f"rounds to {args.target:g}", "minus its rule",
+            "gain/repair", "CPU s",
         )  # fmt: skip
         for row, runs in rows.items():
             last = np.array([r["last"] for r in runs])
@@ -209,7 +216,9 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
             if other in rows and "fedavg + ftg" in rows:
                 ours = np.array([r["last"] for r in rows["fedavg + ftg"]])
                 console.print(f"fedavg + ftg minus {other}: {gap(ours, rows[other])}")
-    console.print(f"{args.seeds} seeds; intervals are 95 %, paired. gain/repair: after minus before it, of all rounds.")
+    console.print(
+        f"{args.seeds} seeds; intervals are 95 %, paired. gain/repair: after minus before it, of all rounds."
+    )
 
 
 def gap(x: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
@@ -229,7 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(found, args)
         if args.json:
             about = {name: getattr(args, name) for name in ("seeds", "dataset", "rounds", "target")}
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "found": found})
+            write_json(
+                args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "found": found}
+            )
 
     return run(PROGRAM, work)
 
@@ -241,7 +252,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=positive, default=5, metavar="N", help="clients, weights and batches; default: 5")
     add("--dataset", choices=DATA, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
-    add("--alphas", type=float, nargs="+", default=[0.1, IID], metavar="A", help="Dirichlet; default: 0.1 100")
+    add(
+        "--alphas", type=float, nargs="+", default=[0.1, IID], metavar="A", help="Dirichlet; default: 0.1 100"
+    )
     add("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="; ".join(ROWS))
     add("--rounds", type=positive, default=20, metavar="N")
     add("--target", type=float, default=0.85, help="accuracy to count rounds to; default: 0.85")
