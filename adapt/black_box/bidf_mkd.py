@@ -219,7 +219,8 @@ class MetaLearner:
     def _endpoint_episode(self) -> tuple[list[Tensor], float]:
         assert self.last is not None
         parameters = self._adapted(*self.last["support"])
-        return self._gradients(*outer(self.model, parameters, *self.last["query"], self._fit))
+        x, p = self.last["query"]
+        return self._gradients(*outer(self.model, parameters, x, p, self._fit))
 
     def _memory_episode(self) -> tuple[list[Tensor], float]:
         c = self.config

@@ -3,7 +3,7 @@
 Source: Finn et al. (MAML, ICML 2017); Hu et al. (ICML 2023) for answers of endpoints in place of labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from adapt.black_box.inversion import SMALLEST
 
-Parameters = dict[str, Tensor]
+Parameters = Mapping[str, Tensor]
 Fit = Callable[[Tensor, Tensor], Tensor]  # logits (n, classes) and what is wanted of them -> scalar
 
 
@@ -46,7 +46,7 @@ def adapted(
         steps, rate: of the descent.
         first_order: leave out how the gradients themselves depend on the start.
     """
-    now = start
+    now = dict(start)
     for _ in range(steps):
         loss = fit(functional_call(model, now, (x,)), wanted)
         slopes = torch.autograd.grad(loss, list(now.values()), create_graph=not first_order)
@@ -58,6 +58,6 @@ def outer(
     model: nn.Module, parameters: Parameters, x: Tensor, wanted: Tensor, fit: Fit
 ) -> tuple[Tensor, float]:
     """Loss on a query, and the share of it that has its (most probable) class."""
-    logits = functional_call(model, parameters, (x,))
+    logits = functional_call(model, dict(parameters), (x,))
     label = wanted if wanted.ndim == 1 else wanted.argmax(-1)
     return fit(logits, wanted), float((logits.argmax(-1) == label).double().mean())

@@ -67,6 +67,7 @@ class Server:
         port: int = 0,
         limits: Limits = Limits(),
     ):
+        self._host = host
         self._http = _Http((host, port), {name: Served(*model) for name, model in models.items()}, limits)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -93,7 +94,7 @@ class Server:
 
     def url(self, name: str) -> str:
         """Address of a model."""
-        return f"http://{self._http.server_address[0]}:{self.port}/{name}"
+        return f"http://{self._host}:{self.port}/{name}"
 
 
 class _Http(ThreadingHTTPServer):

@@ -73,7 +73,8 @@ class FedDF:
         return {"client cross entropy": total / max(c.generator_steps, 1)}
 
     def _drawn(self, classes, device):
-        z = torch.randn(self.config.batch, self.generator.noise, generator=self.noise)
+        size = int(self.generator.noise)  # type: ignore[arg-type]
+        z = torch.randn(self.config.batch, size, generator=self.noise)
         y = torch.randint(classes, (self.config.batch,), generator=self.noise)
         return z.to(device), y.to(device)
 

@@ -10,7 +10,6 @@ Non-IID Federated Learning" (CVPR 2022, arXiv 2203.09249); settings as in the au
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,16 +24,6 @@ from adapt.federated.terms import (
     mixture,
     planned_labels,
 )
-
-
-class Generator(Protocol):
-    """What makes inputs of noise and classes: an `nn.Module` that says how much of both it takes."""
-
-    noise: int
-    classes: int
-
-    def __call__(self, z: Tensor, y: Tensor) -> Tensor:
-        """(b, ...) inputs of noise (b, noise) and classes (b,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +85,7 @@ class FedFTG:
 
     def __init__(self, generator: nn.Module, config: FTGConfig = FTGConfig(), seed: int = 0):
         self.generator, self.config = generator, config
+        self.size = int(generator.noise)  # type: ignore[arg-type]
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
 
@@ -122,7 +112,7 @@ class FedFTG:
         learner = torch.optim.SGD(model.parameters(), factor * c.rate, weight_decay=c.decay)
         sums = {"discrepancy": 0.0, "client cross entropy": 0.0, "alike": 0.0}
         for y in labels.split(c.batch):
-            z = torch.randn(len(y), self.generator.noise, generator=self.noise).to(device)  # type: ignore[arg-type]
+            z = torch.randn(len(y), self.size, generator=self.noise).to(device)
             found = self._make(maker, model, clients, share, z, y)
             sums = {name: value + found.get(name, 0.0) for name, value in sums.items()}
             with torch.no_grad():

@@ -210,10 +210,9 @@ def on_real_data(known: World, model: nn.Module, config: MetaConfig, seed: int) 
         for _ in range(config.episodes):
             task = memory.task(WAYS, config.shots, config.queries, generator)
             start = dict(model.named_parameters())
-            inside = (F.cross_entropy, config.memory_steps, config.memory_rate)
-            outer(model, adapted(model, start, *task.support, *inside), *task.query, F.cross_entropy)[
-                0
-            ].backward()
+            steps, rate = config.memory_steps, config.memory_rate
+            end = adapted(model, start, *task.support, F.cross_entropy, steps, rate)
+            outer(model, end, *task.query, F.cross_entropy)[0].backward()
         optimizer.step()
     return model
 

@@ -50,6 +50,7 @@ from adapt.federated import (
 )
 from adapt.federated.baselines import DistilConfig
 from adapt.federated.rounds import Refine
+from adapt.federated.rules import Rule
 from sims.bench.measure import machine
 from sims.labelled import Images, digits, event_counts, mnist
 from sims.table import interval
@@ -63,7 +64,7 @@ DATA = ("digits", *FILES)
 IID = 100.0
 LOCAL = LocalConfig(batch=32, rate=0.05)
 SERVER_RATE = 1.0  # of a mean over inputs and classes
-RULES = {
+RULES: dict[str, Rule] = {
     "fedavg": FedAvg(),
     "fedprox": FedProx(1e-2),
     "feddyn": FedDyn(0.1),
@@ -179,7 +180,7 @@ def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[st
     images = loaded(args.dataset, args.data)
     found: dict[str, Any] = {}
     for alpha in args.alphas:
-        rows = {row: [] for row in args.rows}
+        rows: dict[str, list[Any]] = {row: [] for row in args.rows}
         for seed in range(args.seeds):
             for row in args.rows:
                 rows[row].append(one_run(row, images, alpha, seed, args))

@@ -265,7 +265,7 @@ def test_same_labels_are_the_same_class():
             api_of(network(k), name=f"api{k}", labels=None if labels is None else labels[k]) for k in range(3)
         ]
         learner = MetaLearner(
-            found, network(9), SHAPE, MetaConfig(**META.__dict__ | {"patience": 1, "updates": 25})
+            found, network(9), SHAPE, MetaConfig(**META.__dict__ | {"patience": 1, "updates": 14})
         )
         learner.train()
         assert len({api.queries > 0 for api in found}) == 1

@@ -103,7 +103,6 @@ def test_it_says_how_many_classes(server):
         "/",
         "/c",
         "/a/",
-       
         "/../a",
         "/%61",
         "/a?x=1",

@@ -183,8 +183,8 @@ def test_a_step_is_of_the_mean_over_inputs_and_classes():
 def test_it_joins_what_no_client_knows_and_leaves_the_clients_alone(experts):
     model = merged(experts)
     before, kept = accuracy(model), copy.deepcopy([m.state_dict() for m in experts])
-    repair = FedFTG(generator(), FTGConfig(rate=1.0, decay=0.0), seed=0)
-    reports = [repair(model, experts, COUNTS, number) for number in range(4)]
+    repair = FedFTG(generator(), FTGConfig(rate=4.0, decay=0.0, hard=0.1), seed=0)
+    reports = [repair(model, experts, COUNTS, number) for number in range(3)]
     assert max(map(accuracy, experts)) < 0.6
     assert accuracy(model) >= max(before + 0.15, 0.9)
     assert reports[-1]["client cross entropy"] < np.log(4) / 2
@@ -197,8 +197,8 @@ def test_it_joins_what_no_client_knows_and_leaves_the_clients_alone(experts):
 def test_trust_is_what_makes_it_right(experts):
     """Told that each client has what the other one has, the model learns their mistakes."""
     model = merged(experts)
-    repair = FedFTG(generator(), FTGConfig(rate=1.0, decay=0.0), seed=0)
-    for number in range(4):
+    repair = FedFTG(generator(), FTGConfig(rate=4.0, decay=0.0, hard=0.1), seed=0)
+    for number in range(3):
         repair(model, experts, COUNTS.flip(0), number)
     assert accuracy(model) < 0.3
 
