@@ -90,7 +90,7 @@ def client_app(
 class FedFTGStrategy(FedAvg):
     """FedAvg that names whom it leaves out, and repairs the merged model.
 
-    Clients that died, were late, or sent what cannot be right are left out; the round goes on with the others.
+    Clients that died, were late, or sent what cannot be right are left out; the others go on.
 
     Args:
         model:      with the shapes of the weights; it is not changed.
