@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from adapt.black_box.api import BlackBox
-from adapt.black_box.episodes import adapted, answers_kl, inner_product, outer
+from adapt.black_box.episodes import Parameters, adapted, answers_kl, inner_product, outer
 from adapt.black_box.inversion import Inversion, InversionConfig
 from adapt.black_box.memory import TaskMemory
 from tracking.formats.files import atomic_write
@@ -231,7 +231,7 @@ class MetaLearner:
         )
         return self._gradients(*outer(self.model, parameters, *task.query, F.cross_entropy))
 
-    def _adapted(self, x: Tensor, p: Tensor) -> dict[str, Tensor]:
+    def _adapted(self, x: Tensor, p: Tensor) -> Parameters:
         c, start = self.config, dict(self.model.named_parameters())
         return adapted(self.model, start, x, p, self._fit, c.steps, c.rate_inside, c.first_order)
 

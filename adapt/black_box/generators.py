@@ -5,12 +5,12 @@ import math
 from torch import nn
 
 
-def dense(shape: tuple[int, ...], noise: int, hidden: int = 128) -> nn.Module:
+def dense(shape: tuple[int, ...], noise: int, width: int = 128) -> nn.Module:
     """Two layers, for small inputs of any shape, from 0 to 1."""
     return nn.Sequential(
-        nn.Linear(noise, hidden),
+        nn.Linear(noise, width),
         nn.ReLU(),
-        nn.Linear(hidden, math.prod(shape)),
+        nn.Linear(width, math.prod(shape)),
         nn.Sigmoid(),
         nn.Unflatten(1, tuple(shape)),
     )
@@ -44,9 +44,10 @@ def convolutional(shape: tuple[int, ...], noise: int, width: int = 128) -> nn.Mo
             nn.init.normal_(module.weight, 1.0, 0.02)
         elif isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(module.weight, 0.0, 0.02)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
     return network
 
 
-# (shape, noise) -> a module from (b, noise) to (b, *shape) in 0 to 1
+# (shape, noise, width) -> a module from (b, noise) to (b, *shape) in 0 to 1
 GENERATORS = {"dense": dense, "convolutional": convolutional}

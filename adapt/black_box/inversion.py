@@ -33,6 +33,7 @@ class InversionConfig:
     rate:       of Adam.
     noise:      numbers of z.
     generator:  "dense" or "convolutional".
+    width:      of its layers.
     boundary:   weight w of the disagreement with a model.
     distance:   D: "kl" or "l1".
     """
@@ -43,12 +44,14 @@ class InversionConfig:
     rate: float = 1e-3
     noise: int = 256
     generator: str = "convolutional"
+    width: int = 128
     boundary: float = 1.0
     distance: str = "kl"
 
     def __post_init__(self):
-        if min(self.iterations, self.directions, self.noise) < 1 or not (self.radius > 0 and self.rate > 0):
-            raise ValueError(f"iterations, directions, noise, radius and rate must be positive, got {self}")
+        least = min(self.iterations, self.directions, self.noise, self.width, self.radius, self.rate)
+        if not least > 0:
+            raise ValueError(f"all but boundary must be positive, got {self}")
         if self.generator not in GENERATORS or self.distance not in ("kl", "l1"):
             raise ValueError(f"generator is one of {', '.join(GENERATORS)} and distance kl or l1, got {self}")
 
@@ -87,7 +90,7 @@ class Inversion:
         self.z = torch.randn(len(targets), config.noise, generator=self.random).requires_grad_()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = GENERATORS[config.generator](self.shape, config.noise)
+            self.network = GENERATORS[config.generator](self.shape, config.noise, config.width)
         self.optimizer = torch.optim.Adam(
             [self.z, *self.network.parameters()], lr=config.rate, betas=(0.5, 0.999)
         )
