@@ -30,13 +30,13 @@ from adapt.black_box.wire import JSON, NPY, read, written
 class Limits:
     """What a server puts up with.
 
-    body:        bytes of a request.
+    body:        bytes of a request; what JSON becomes in memory is up to some thirty times that.
     seconds:     for a request to arrive, and again for a model to answer it.
     connections: at once; another one is told that the server is busy.
     workers:     models that think at once.
     """
 
-    body: int = 64 * 2**20
+    body: int = 16 * 2**20
     seconds: float = 30.0
     connections: int = 64
     workers: int = 4

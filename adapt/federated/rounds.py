@@ -185,7 +185,7 @@ def _collected(model, clients, classes, asked, number, config, rule):
     start, buffers = parameters_of(model), buffers_of(model)
     for client in asked:
         worker = copy.deepcopy(model)
-        rng = seeded(config.seed, number, client)
+        rng, correction = seeded(config.seed, number, client), rule.correction(client)
         try:
             labels = labels_of(clients[client])
             if not len(labels):
@@ -193,7 +193,6 @@ def _collected(model, clients, classes, asked, number, config, rule):
                 continue
             noise = np.random.default_rng((config.seed, number, client, NOISE))
             counts = counts_of(labels, classes, config, noise)
-            correction = rule.correction(client)
             trained = train_locally(worker, clients[client], config.local, rng, number, correction)
         except Exception as error:  # a client is a machine of its own: whatever fails there, the others go on
             excluded.append(Exclusion(client, f"it failed: {type(error).__name__}: {error}"))

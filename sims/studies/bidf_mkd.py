@@ -62,10 +62,10 @@ FILE = "omniglot/images_background_small1.zip"
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which each arm has its best on validation tasks
 STEPS, RATE = 10, 0.1  # of adaptation, and of the learning of tasks of the memory
 N_VALIDATION = 40  # tasks
-INVERSION = InversionConfig(iterations=100, directions=20, rate=0.02, noise=32, generator="dense")
+INVERSION = InversionConfig(iterations=80, directions=20, rate=0.01, noise=32, width=16)
 META = MetaConfig(
-    per_class=10, steps=5, rate_inside=0.1, memory_steps=5, memory_rate=RATE, warm_up=50, patience=10,
-    inversion=INVERSION
+    rate=3e-3, per_class=10, steps=5, rate_inside=0.1, memory_steps=5, memory_rate=RATE, warm_up=50, patience=10,
+    inversion=INVERSION,
 )  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "bidf-mkd": {},

@@ -50,7 +50,7 @@ def test_bidf_mkd_compares_rows_and_counts_queries(tmp_path, capsys):
     rows = json.loads(path.read_text())["rows"]
     assert rows["random"][0]["queries"] == 0
     asked = bidf_mkd.META.queries_of(5)
-    assert rows["bidf-mkd"][0]["queries"] == asked == 2 * 100 * 21 * 50
+    assert rows["bidf-mkd"][0]["queries"] == asked == 2 * 80 * 21 * 50
     assert [len(rows["bidf-mkd"][0]["1"][at]) for at in ("common", "best")] == [4, 4]
 
 
