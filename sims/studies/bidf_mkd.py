@@ -64,8 +64,8 @@ STEPS, RATE = 10, 0.1  # of adaptation, and of the learning of tasks of the memo
 N_VALIDATION = 40  # tasks
 INVERSION = InversionConfig(iterations=80, directions=20, rate=0.01, noise=32, width=16)
 META = MetaConfig(
-    rate=3e-3, per_class=10, steps=5, rate_inside=0.1, memory_steps=5, memory_rate=RATE, warm_up=50, patience=10,
-    inversion=INVERSION,
+    rate=3e-3, per_class=10, steps=5, rate_inside=0.1, memory_steps=5, memory_rate=RATE, warm_up=50,
+    patience=10, inversion=INVERSION,
 )  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "bidf-mkd": {},
