@@ -1,0 +1,274 @@
+"""Does the server's repair help clients that differ: `python -m sims.studies.fedftg --help`.
+
+Zhang et al. (FedFTG, CVPR 2022) claim that it is clearly above other federated learning on CIFAR-10 and
+CIFAR-100, 100 clients, ResNet-18, 1,000 rounds, and that it improves FedAvg, FedProx, FedDyn and SCAFFOLD
+when plugged in. Here: scikit-learn's digits (or MNIST, or event counts of N-MNIST from a folder), 10 clients
+of which half train in each round, 20 rounds, a network of two small layers or, for larger images, a small
+convolutional one. All arms of a seed have the same clients, the same first weights and the same choice of
+clients; test samples are those that no client has. Scores are accuracies on these, "last" is the mean of the
+last five rounds; intervals are 95 %, paired, over seeds. Rows:
+
+    fedavg, fedprox, feddyn, scaffold    without repair
+    NAME + ftg                           repaired by FedFTG
+    fedavg + feddf                       a generator without hard samples, all clients trusted alike
+    fedavg + noise                       FedFTG's distillation on uniform noise
+    fedavg + ftg - PART                  FedFTG without hard samples, label sampling or class ensemble
+
+Exit status as of `sims.compare`.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from adapt.federated import (
+    SCAFFOLD,
+    DenseGenerator,
+    FedAvg,
+    FedDF,
+    FedDyn,
+    FederateConfig,
+    FedFTG,
+    FedProx,
+    FedResult,
+    FTGConfig,
+    ImageGenerator,
+    LocalConfig,
+    NoiseDistillation,
+    dirichlet,
+    federate,
+)
+from adapt.federated.baselines import DistilConfig
+from adapt.federated.rounds import Refine
+from adapt.federated.rules import Rule
+from sims.bench.measure import machine
+from sims.labelled import Images, digits, event_counts, mnist
+from sims.table import interval
+from tracking.program import Parser, output, positive, run, write_json
+
+PROGRAM = "python -m sims.studies.fedftg"
+CLASSES = 10
+CLIENTS = 10
+FILES = {"mnist": "digits/mnist_train.npz", "nmnist": "nmnist/nmnist_800.zip"}
+DATA = ("digits", *FILES)
+IID = 100.0
+LOCAL = LocalConfig(batch=32, rate=0.05)
+SERVER_RATE = 0.1  # of a mean over inputs and classes, as in the authors' code
+RULES: dict[str, Rule] = {
+    "fedavg": FedAvg(),
+    "fedprox": FedProx(1e-2),
+    "feddyn": FedDyn(0.1),
+    "scaffold": SCAFFOLD(),
+}
+PARTS: dict[str, dict[str, Any]] = {
+    "hard": {"hard": 0.0},
+    "sampling": {"sampling": False},
+    "ensemble": {"ensemble": False},
+}
+ROWS = (
+    *RULES,
+    *(f"{name} + ftg" for name in RULES),
+    "fedavg + feddf",
+    "fedavg + noise",
+    *(f"fedavg + ftg - {part}" for part in PARTS),
+)
+
+
+def loaded(name: str, folder: str | None) -> Images:
+    """A data set by name."""
+    if name == "digits":
+        return digits()
+    if folder is None:
+        raise ValueError(f"{name} is read from a folder, say which with --data; it has {FILES[name]} in it")
+    path = Path(folder) / FILES[name]
+    return mnist(path, 6000) if name == "mnist" else event_counts(path)
+
+
+def network(shape: tuple[int, ...], seed: int) -> nn.Module:
+    """A classifier without statistics of batches, which do not average well."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        channels, h, w = shape
+        if h * w <= 64:
+            return nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * h * w, 64), nn.ReLU(), nn.Linear(64, CLASSES)
+            )
+        layers: list[nn.Module] = []
+        for wide in (16, 32):
+            layers += [
+                nn.Conv2d(channels, wide, 3, padding=1),
+                nn.GroupNorm(2, wide),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+            channels = wide
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (h // 4) * (w // 4), CLASSES))
+
+
+def repair(row: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Refine | None:
+    """The repair of a row, None without one."""
+    name, _, part = row.partition(" + ")[2].partition(" - ")
+    steps = max(1, round(10 * scale))
+    plain = DistilConfig(generator_steps=5 * steps, batches=steps, rate=SERVER_RATE)
+    if not name:
+        return None
+    if name == "noise":
+        return NoiseDistillation(shape, config=plain, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        small = int(np.prod(shape)) <= 64
+        span = (0.0, 1.0)
+        generator = DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, 64, span)  # type: ignore[arg-type]
+    if name == "feddf":
+        return FedDF(generator, plain, seed)
+    return FedFTG(generator, FTGConfig(iterations=steps, rate=SERVER_RATE, **PARTS.get(part, {})), seed)
+
+
+def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Scores of a row with clients of a seed."""
+    rng = np.random.default_rng((seed, round(1000 * alpha)))
+    order = rng.permutation(len(images.y))
+    test, train = np.split(order, [len(order) // 5])
+    x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
+    parts = dirichlet(images.y[train], CLIENTS, alpha, rng)
+    clients = [(x[train[p]], y[train[p]]) for p in parts]
+    shape = images.x.shape[1:]
+
+    @torch.no_grad()
+    def accuracy(model: nn.Module) -> float:
+        return float((model(x[test]).argmax(1) == y[test]).double().mean())
+
+    config = FederateConfig(rounds=args.rounds, participation=0.5, local=LOCAL, seed=seed)
+    start = time.process_time()
+    rule = RULES[row.partition(" + ")[0]]
+    result = federate(
+        network(shape, seed), clients, CLASSES, config, rule, repair(row, shape, seed), accuracy
+    )
+    return summary(result, args.target) | {"cpu_s": round(time.process_time() - start, 1)}
+
+
+def summary(result: FedResult, target: float) -> dict[str, Any]:
+    """What is kept of a run."""
+    scores = [s for s in result.scores if s is not None]
+    gains = [r.refined - r.merged for r in result.history if r.refined is not None and r.merged is not None]
+    monitored = [
+        r.repair["client cross entropy"] for r in result.history if "client cross entropy" in r.repair
+    ]
+    return {
+        "final": scores[-1],
+        "last": float(np.mean(scores[-5:])),
+        "rounds_to_target": result.rounds_to(target),
+        "gain_per_repair": float(np.mean(gains)) if gains else None,
+        "client_cross_entropy": float(np.mean(monitored)) if monitored else None,
+        "scores": scores,
+    }
+
+
+def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[str, Any]:
+    """All rows at all concentrations: name of the concentration -> row -> a summary for each seed."""
+    torch.set_num_threads(1)
+    images = loaded(args.dataset, args.data)
+    found: dict[str, Any] = {}
+    for alpha in args.alphas:
+        rows: dict[str, list[Any]] = {row: [] for row in args.rows}
+        for seed in range(args.seeds):
+            for row in args.rows:
+                rows[row].append(one_run(row, images, alpha, seed, args))
+                advance(f"alpha {alpha:g}, seed {seed}, {row}: {rows[row][-1]['last']:.4f}")
+        found[f"{alpha:g}"] = rows
+    return found
+
+
+def show(found: dict[str, Any], args: argparse.Namespace) -> None:
+    """Print a table for each concentration."""
+    console = Console(width=150)
+    for alpha, rows in found.items():
+        base = {row: row.partition(" + ")[0] for row in rows}
+        table = Table(
+            f"Dirichlet {alpha}", "last", "std", "final", f"rounds to {args.target:g}", "minus its rule",
+            "gain/repair", "CPU s",
+        )  # fmt: skip
+        for row, runs in rows.items():
+            last = np.array([r["last"] for r in runs])
+            reached = [r["rounds_to_target"] for r in runs]
+            gain = [r["gain_per_repair"] for r in runs]
+            table.add_row(
+                row,
+                f"{last.mean():.4f}",
+                f"{last.std(ddof=1):.4f}" if len(last) > 1 else "",
+                f"{np.mean([r['final'] for r in runs]):.4f}",
+                " ".join("-" if k is None else str(k) for k in reached),
+                gap(last, rows[base[row]]) if base[row] != row and base[row] in rows else "",
+                "" if gain[0] is None else f"{np.mean(gain):+.4f}",
+                f"{np.mean([r['cpu_s'] for r in runs]):.1f}",
+            )
+        console.print(table)
+        for other in ("fedavg + feddf", "fedavg + noise", *(f"fedavg + ftg - {part}" for part in PARTS)):
+            if other in rows and "fedavg + ftg" in rows:
+                ours = np.array([r["last"] for r in rows["fedavg + ftg"]])
+                console.print(f"fedavg + ftg minus {other}: {gap(ours, rows[other])}")
+    console.print(
+        f"{args.seeds} seeds; intervals are 95 %, paired. gain/repair: after minus before it, of all rounds."
+    )
+
+
+def gap(x: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
+    """Mean difference from the runs of another row, and its paired interval."""
+    differences = x - np.array([r["last"] for r in runs])
+    ends = interval(differences)
+    return f"{differences.mean():+.4f}" + (f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    args = parse(argv)
+
+    def work() -> None:
+        console = Console(stderr=True)
+        found = study(args, lambda line: console.print(line, highlight=False))
+        show(found, args)
+        if args.json:
+            about = {name: getattr(args, name) for name in ("seeds", "dataset", "rounds", "target")}
+            write_json(
+                args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "found": found}
+            )
+
+    return run(PROGRAM, work)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked."""
+    parser = Parser(PROGRAM, "Does FedFTG's repair on the server help clients that differ.")
+    add = parser.add_argument
+    add("--seeds", type=positive, default=5, metavar="N", help="clients, weights and batches; default: 5")
+    add("--dataset", choices=DATA, default="digits", help="default: digits, which come along")
+    add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
+    add(
+        "--alphas", type=float, nargs="+", default=[0.1, IID], metavar="A", help="Dirichlet; default: 0.1 100"
+    )
+    add("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="; ".join(ROWS))
+    add("--rounds", type=positive, default=20, metavar="N")
+    add("--target", type=float, default=0.85, help="accuracy to count rounds to; default: 0.85")
+    add("--quick", action="store_true", help="one seed, few rows and rounds, to see that it runs")
+    add("--json", type=output, metavar="FILE")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.seeds, args.rounds, args.alphas = 1, 3, args.alphas[:1]
+        args.rows = ("fedavg", "fedavg + ftg", "fedavg + feddf", "fedavg + noise")
+    if not all(alpha > 0 for alpha in args.alphas) or not 0 < args.target <= 1:
+        parser.error("--alphas must be above 0, and --target above 0 and at most 1")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())
