@@ -7,6 +7,7 @@
 Every tracker has this one method; the public names are listed below, everything else is a room of its own.
 """
 
+from tracking.bridges.filterpy import from_filterpy
 from tracking.confidence import Confidence
 from tracking.filters.cphd import CPHD, CPHDConfig
 from tracking.filters.glmb import GLMB, GLMBConfig
@@ -16,6 +17,7 @@ from tracking.filters.phd import GMPHD, GMPHDConfig
 from tracking.filters.pmb import PMB, PMBConfig
 from tracking.filters.pmbm import PMBM, PMBMConfig
 from tracking.gaussian import CKF, EKF, UKF
+from tracking.late import Late
 from tracking.models import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -32,6 +34,7 @@ from tracking.models import (
     Survival,
     UniformBirth,
 )
+from tracking.models.linear import LinearMotion, LinearSensor
 from tracking.models.score import ScoreModel
 from tracking.tracks import Tracks, Trajectories
 
@@ -58,6 +61,9 @@ __all__ = [
     "GNNConfig",
     "GaussianBirth",
     "LMBConfig",
+    "Late",
+    "LinearMotion",
+    "LinearSensor",
     "MeasurementBirth",
     "Occlusion",
     "PMBConfig",
@@ -71,4 +77,5 @@ __all__ = [
     "Tracks",
     "Trajectories",
     "UniformBirth",
+    "from_filterpy",
 ]
