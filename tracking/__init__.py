@@ -9,6 +9,7 @@ Every tracker has this one method; the public names are listed below, everything
 
 from tracking.bridges.filterpy import from_filterpy
 from tracking.confidence import Confidence
+from tracking.ellipses import Ellipses, ellipses
 from tracking.filters.cphd import CPHD, CPHDConfig
 from tracking.filters.glmb import GLMB, GLMBConfig
 from tracking.filters.gnn import GNN, GNNConfig
@@ -36,6 +37,7 @@ from tracking.models import (
 )
 from tracking.models.linear import LinearMotion, LinearSensor
 from tracking.models.score import ScoreModel
+from tracking.smoothing import Recorder, Trajectory, joined
 from tracking.tracks import Tracks, Trajectories
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "ConstantAcceleration",
     "ConstantVelocity",
     "CoordinatedTurn",
+    "Ellipses",
     "FunctionMotion",
     "FunctionSensor",
     "GLMBConfig",
@@ -72,10 +75,14 @@ __all__ = [
     "RandomWalk",
     "RangeBearing",
     "RangeBearingDoppler",
+    "Recorder",
     "ScoreModel",
     "Survival",
     "Tracks",
     "Trajectories",
+    "Trajectory",
     "UniformBirth",
+    "ellipses",
     "from_filterpy",
+    "joined",
 ]
