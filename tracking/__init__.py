@@ -7,7 +7,9 @@
 Every tracker has this one method; the public names are listed below, everything else is a room of its own.
 """
 
+from tracking.bridges.filterpy import from_filterpy
 from tracking.confidence import Confidence
+from tracking.ellipses import Ellipses, ellipses
 from tracking.filters.cphd import CPHD, CPHDConfig
 from tracking.filters.glmb import GLMB, GLMBConfig
 from tracking.filters.gnn import GNN, GNNConfig
@@ -16,6 +18,7 @@ from tracking.filters.phd import GMPHD, GMPHDConfig
 from tracking.filters.pmb import PMB, PMBConfig
 from tracking.filters.pmbm import PMBM, PMBMConfig
 from tracking.gaussian import CKF, EKF, UKF
+from tracking.late import Late
 from tracking.models import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -32,7 +35,9 @@ from tracking.models import (
     Survival,
     UniformBirth,
 )
+from tracking.models.linear import LinearMotion, LinearSensor
 from tracking.models.score import ScoreModel
+from tracking.smoothing import Recorder, Trajectory, joined
 from tracking.tracks import Tracks, Trajectories
 
 __all__ = [
@@ -51,6 +56,7 @@ __all__ = [
     "ConstantAcceleration",
     "ConstantVelocity",
     "CoordinatedTurn",
+    "Ellipses",
     "FunctionMotion",
     "FunctionSensor",
     "GLMBConfig",
@@ -58,6 +64,9 @@ __all__ = [
     "GNNConfig",
     "GaussianBirth",
     "LMBConfig",
+    "Late",
+    "LinearMotion",
+    "LinearSensor",
     "MeasurementBirth",
     "Occlusion",
     "PMBConfig",
@@ -66,9 +75,14 @@ __all__ = [
     "RandomWalk",
     "RangeBearing",
     "RangeBearingDoppler",
+    "Recorder",
     "ScoreModel",
     "Survival",
     "Tracks",
     "Trajectories",
+    "Trajectory",
     "UniformBirth",
+    "ellipses",
+    "from_filterpy",
+    "joined",
 ]

@@ -111,6 +111,19 @@ class Models:
         return next((b for b in (self.birth, self.initial) if isinstance(b, UniformBirth)), None)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a filter is at one time. Densities are never written to, so it costs no memory to take one.
+
+    density: of the filter, None before the first scan; time: of the last scan, s, or None;
+    random:  state of the random numbers.
+    """
+
+    density: Any
+    time: float | None
+    random: dict[str, Any]
+
+
 class Tracker:
     """A filter over time. Children name their density's pure functions; nothing else differs.
 
@@ -208,6 +221,59 @@ class Tracker:
             raise
         self.density, self.time = density, float(time)
         return tracks
+
+    def snapshot(self) -> Snapshot:
+        """What the filter is now, to `rewind` to."""
+        return Snapshot(self.density, self.time, self.rng.bit_generator.state)
+
+    def rewind(self, snapshot: Snapshot) -> None:
+        """Become what a filter of this kind was when it took a snapshot.
+
+        Raises:
+            ValueError: the random numbers were of another generator.
+        """
+        self.rng.bit_generator.state = snapshot.random
+        self.density, self.time = snapshot.density, snapshot.time
+
+    def save(self, path) -> None:
+        """Write the whole state to a file, from which `load` or `restore` go on bit for bit.
+
+        Args:
+            path: of the file; it is replaced at once or not at all.
+        Raises:
+            ValueError: the random numbers are not those of a whole number as seed.
+        """
+        from tracking.checkpoint import save  # which knows all filters
+
+        save(self, path)
+
+    def restore(self, path) -> None:
+        """Go on from a file that `save` wrote, with the models and settings of this tracker.
+
+        Raises:
+            ValueError: it is no whole state of such a filter, or of states of another size; the tracker is
+                        then unchanged.
+            OSError:    the file is missing or cannot be read.
+        """
+        from tracking.checkpoint import restore
+
+        restore(self, path)
+
+    @classmethod
+    def load(cls, path, **given):
+        """A new tracker that goes on from a file that `save` wrote.
+
+        Args:
+            path:  of the file; one from a stranger can neither run code nor take more memory than its size.
+            given: models by their names above, or `config`, in place of those in the file; what holds
+                   functions must be given, no file has it.
+        Raises:
+            ValueError: it is no whole state of such a filter, or a model is missing.
+            OSError:    the file is missing or cannot be read.
+        """
+        from tracking.checkpoint import load
+
+        return load(cls, path, given)
 
 
 def elapsed(last: float | None, time: float) -> float | None:

@@ -1,0 +1,119 @@
+"""Models and settings as JSON, for files: dataclasses of numbers, words and arrays.
+
+What holds functions (a detection probability that depends on the state, `FunctionMotion`) cannot be written
+down without running code when it is read, so it is not: `describe` gives None, and who reads must have it.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tracking.gaussian import CKF, EKF, UKF
+from tracking.models.birth import GaussianBirth, MeasurementBirth, UniformBirth
+from tracking.models.linear import LinearMotion, LinearSensor
+from tracking.models.motion import ConstantAcceleration, ConstantVelocity, CoordinatedTurn, RandomWalk
+from tracking.models.occlusion import Occlusion
+from tracking.models.sensor import PositionSensor, RangeBearing, RangeBearingDoppler
+from tracking.models.survival import Survival
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        *(ConstantVelocity, ConstantAcceleration, CoordinatedTurn, RandomWalk, LinearMotion),
+        *(PositionSensor, RangeBearing, RangeBearingDoppler, LinearSensor),
+        *(GaussianBirth, UniformBirth, MeasurementBirth, Survival, Occlusion),
+        *(EKF, UKF, CKF),
+    )
+}
+MAX_DIMS = 6  # position coordinates; a box of births is averaged over a grid in so many dimensions
+MAX_COUNT = 1_000_000  # whole numbers of settings, some of which say how much memory is taken
+SPECIAL = {"inf": np.inf, "-inf": -np.inf}
+
+
+def describe(model: Any) -> dict[str, Any] | None:
+    """A model as JSON, None if it holds what JSON cannot."""
+    if type(model) not in KINDS.values():
+        return None
+    try:
+        return {"kind": type(model).__name__, **describe_fields(model)}
+    except TypeError:
+        return None
+
+
+def describe_fields(settings: Any) -> dict[str, Any]:
+    """Fields of a dataclass as JSON.
+
+    Raises:
+        TypeError: one of them is neither a number, a word, None nor an array or sequence of numbers.
+    """
+    return {f.name: _encoded(getattr(settings, f.name)) for f in fields(settings) if f.init}
+
+
+def revive(document: Any) -> Any:
+    """The model that a description stands for.
+
+    Raises:
+        ValueError: it is not one that `describe` gives, or its values are not accepted.
+    """
+    try:
+        given = dict(document)
+        kind = KINDS[given.pop("kind")]
+        values = {name: _decoded(value) for name, value in given.items()}
+        if set(values) != {f.name for f in fields(kind) if f.init} or values.get("dims", 1) not in DIMS:
+            raise ValueError("other fields than it has")
+        return kind(**values)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{str(document)[:100]} describes no model: {str(error)[:200]}") from None
+
+
+def revive_settings(kind: type, document: Any) -> Any:
+    """Settings from their fields, each of the type of its default.
+
+    Raises:
+        ValueError: fields are missing or unknown, of another type, or out of range.
+    """
+    try:
+        values = {name: _decoded(value) for name, value in document.items()}
+        default = kind()
+        for f in fields(kind):
+            _check_type(f.name, values[f.name], getattr(default, f.name))
+        return kind(**values)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ValueError(f"settings are none of {kind.__name__}: {str(error)[:200]}") from None
+
+
+DIMS = range(1, MAX_DIMS + 1)
+
+
+def _check_type(name, value, default):
+    accepted = (int, float) if type(default) is float else type(default)
+    if default is not None and (
+        not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool)
+    ):
+        raise ValueError(f"{name} is {value!r:.50}, its default {default!r}")
+    if type(default) is int and value > MAX_COUNT:
+        raise ValueError(f"{name} is {value}, accepted in a file are numbers up to {MAX_COUNT}")
+
+
+def _encoded(value):
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else {"number": str(float(value))}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        return {"array": _encoded(value.tolist())}
+    if isinstance(value, (tuple, list)):
+        return [_encoded(v) for v in value]
+    raise TypeError(f"{type(value).__name__} cannot be written to a file")
+
+
+def _decoded(value):
+    if isinstance(value, dict):
+        if set(value) == {"number"}:
+            return SPECIAL[value["number"]]
+        (content,) = (value[name] for name in ("array",) if len(value) == 1)
+        return np.array(_decoded(content), float)
+    return tuple(_decoded(v) for v in value) if isinstance(value, list) else value
