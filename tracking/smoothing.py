@@ -98,6 +98,7 @@ class Recorder:
         """
         tracks = self.tracker.step(z, time, **arguments)
         sensor = arguments.get("sensor") or self.sensor
+        assert sensor is not None  # or the tracker would have had none
         own = as_measurements(z, sensor.dim_z)
         used = np.full((len(tracks), sensor.dim_z), np.nan)
         hit = tracks.source >= 0
