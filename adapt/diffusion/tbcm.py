@@ -7,10 +7,12 @@ The loss is that of continuous-time consistency models (sCM), which go from any 
 `tbcm` takes its points from the teacher's trajectories, `scm` from images and noise: distilled when it has a
 teacher, trained on the images alone when it has none. Neither has an adversarial term.
 
-The defaults are for stability. With points of density p(t) and a weight w(t) in all, the error's energy can
-grow where p w rises faster than tan t (integrate E[w delta (cos^2 t delta + cos t sin t d delta/dt)] by
-parts along the flow). A learned weight and tangents of norm one both push it up towards noise, so weights
-are plain here and the norm is damped by a larger constant than the paper's 0.1.
+The defaults are for stability. Let points have density p(t), and w(t) be the weight of a tangent in all,
+with what it is divided by. Integrating E[w delta (cos^2 t delta + cos t sin t d delta/dt)] along the flow
+by parts, the energy of an error delta falls at every time as long as p w rises no faster than tan t. The
+papers' parts work against each other there: 1 / tan t hardly moves what is near noise, on which a single
+step depends, and a learned weight or tangents of norm one, which make up for it, let it rise too fast. Here
+the weight is 1 / sin t, level near noise, and the norm is damped by a constant of 1 instead of 0.1.
 
 Source: Tang et al. (arXiv 2511.20410); Lu, Song (ICLR 2025, arXiv 2410.11081), section 4.
 """
@@ -38,7 +40,8 @@ class Config:
     trajectories: of a step; each gives points - 1 training points.
     warm_up:      steps in which the unstable part of the tangent comes in.
     calm_start, calm_length, calm: from which step, and over how many, it goes back to a share.
-    damping:      added to the norm that a tangent is divided by.
+    damping:      added to the norm that a tangent is divided by; 0.1 in the papers.
+    weight:       "sine": 1 / (sigma sin t), or "tangent": 1 / (sigma tan t), the papers'.
     adaptive:     whether the weight of a time is learned.
     derivative:   "forward" or "difference", see `derivative.along`; a difference is cheaper on a CPU.
     mean, spread: of the log-normal noise level of `scm`.
@@ -53,10 +56,19 @@ class Config:
     calm_length: int = 2_000
     calm: float = 0.75
     damping: float = 1.0
+    weight: str = "sine"
     adaptive: bool = False
     derivative: str = "difference"
     mean: float = -1.0
     spread: float = 1.4
+
+    def __post_init__(self):
+        if self.weight not in ("sine", "tangent"):
+            raise ValueError(f"weight must be sine or tangent, got {self.weight!r}")
+        if not self.damping > 0 or self.trajectories < 1:
+            raise ValueError(
+                f"damping and trajectories must be positive, got {self.damping}, {self.trajectories}"
+            )
 
     def share(self, step: int) -> float:
         """Share of the unstable part of the tangent at a step."""
@@ -134,7 +146,7 @@ def consistency_loss(
     if not bool(said.detach().isfinite().all()):
         raise RuntimeError("the student's answers are not finite any more; start again with a lower rate")
     miss = (said - said.detach() - g).square().flatten(1).mean(1)
-    weight = 1 / (student.sigma * t.tan())
+    weight = 1 / (student.sigma * (t.sin() if config.weight == "sine" else t.tan()))
     if config.adaptive:
         log_loss = student.log_loss(t)[:, 0]
         return {"consistency": (weight * (-log_loss).exp() * miss + log_loss).mean()}

@@ -45,8 +45,8 @@ from tracking.program import Parser, natural, output, positive, run
 PROGRAM = "python -m sims.train.diffusion"
 SHOWN, SAVED = 20.0, 60.0  # s
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
-RATE = {"teach": 3e-3, "distil": 3e-4}
-AVERAGE = {"teach": 0.995, "distil": 0.995}
+RATE = {"teach": 3e-3, "distil": 5e-4}
+AVERAGE = {"teach": 0.995, "distil": 0.98}
 HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
 
