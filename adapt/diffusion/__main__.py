@@ -17,10 +17,9 @@ from torch import Tensor
 from adapt.diffusion.experts import load_experts
 from adapt.diffusion.guidance import toward_class
 from adapt.diffusion.guides import Guide, load_guide
-from adapt.diffusion.model import SHIPPED, load
+from adapt.diffusion.model import beside, load
 from adapt.diffusion.ppap import sample
 from tracking.formats.files import atomic_write
-from tracking.formats.weights import found
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m adapt.diffusion"
@@ -50,9 +49,8 @@ def work(args: argparse.Namespace) -> None:
     if args.guide is None:
         x = model.sample(args.n, generator, args.steps)
     else:
-        name = f"{args.model.removesuffix('-fast')}-{args.guide}"
-        guide = load_guide(name if args.guide_weights is None else args.guide_weights)
-        path = args.experts or found(f"{name}-experts", SHIPPED)
+        guide = load_guide(args.guide_weights or beside(args.model, args.guide))
+        path = args.experts or beside(args.model, f"{args.guide}-experts")
         if not isinstance(guide, Guide) or guide.classes <= args.label:
             known = guide.classes if isinstance(guide, Guide) else 0
             raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
@@ -73,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", default="digits", metavar="NAME", help="shipped weights or a file; default: digits")
     add("--guide", choices=("classifier",), help="what leads the samples; default: nothing")
     add("--class", dest="label", type=natural, metavar="K", help="that the guide is to see")
-    add("--guide-weights", metavar="FILE", help="of the guide; default: shipped with the model")
-    add("--experts", metavar="FILE", help="of the guide; default: shipped with the model")
+    add("--guide-weights", metavar="FILE", help="of the guide; default: beside the model")
+    add("--experts", metavar="FILE", help="of the guide; default: beside the model")
     add("--scale", type=float, default=3.0, help="of the guidance; 0: none; default: 3")
     add("--steps", type=positive, metavar="K", help="of the sampler")
     add("--n", type=positive, default=64, help="samples; default: 64")

@@ -148,7 +148,10 @@ def changed(kind: str, out: Tensor, de: Tensor, a: float, b: float) -> Tensor:
 
 
 def guided(velocity: Velocity, guidance: Guidance) -> Velocity:
-    """A velocity that heeds a guide; the times of a batch must agree."""
+    """A velocity that heeds a guide; the times of a batch must agree.
+
+    At pure noise there is nothing to be seen, and its gradient would be magnified without bound: no guide is asked.
+    """
 
     def of(x: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
@@ -156,7 +159,7 @@ def guided(velocity: Velocity, guidance: Guidance) -> Velocity:
         first = float(t.reshape(-1)[0])
         if bool((t != first).any()):
             raise ValueError("a guided batch has one time, as a sampler's has")
-        if guidance.strength(first) == 0:
+        if guidance.strength(first) == 0 or math.cos(first) < LEAST:
             return v
         de = guidance.shift(x, first)
         return changed("trigflow", v, guidance.sigma * de, math.cos(first), math.sin(first))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapt.diffusion.guidance import Guidance, changed
-from adapt.diffusion.trigflow import prediction_of
+from adapt.diffusion.trigflow import LEAST, prediction_of
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def hooked(scheduler: Any, guidance: Guidance) -> Iterator[Guidance]:
     def guided(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         a, b, size = shares(scheduler, kind, timestep)
         time = math.atan2(b, a)
-        if guidance.strength(time) == 0:
+        if guidance.strength(time) == 0 or a < LEAST:  # pure noise shows a guide nothing
             return step(model_output, timestep, sample, *args, **kwargs)
         de = guidance.shift((sample / size).float(), time).to(sample)
         channels = sample.shape[1]  # models that learn a variance answer twice as many

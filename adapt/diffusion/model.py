@@ -68,6 +68,13 @@ class Diffusion:
         weights.write_weights(path, KIND, document, net.state_dict(), half)
 
 
+def beside(name: str | Path, what: str) -> Path:
+    """Path of what belongs to a model, shipped or a file: "digits-classifier" of "digits" and "digits-fast"."""
+    path = Path(name)
+    own = path.with_name(f"{path.stem.removesuffix('-fast')}-{what}{path.suffix}")
+    return weights.found(own, SHIPPED)
+
+
 def load(name: str | Path = "digits") -> Diffusion:
     """A model: shipped weights by name, or a safetensors file.
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from adapt.diffusion.experts import Experts, load_experts
 from adapt.diffusion.guidance import toward_class
 from adapt.diffusion.guides import Guide, load_guide
-from adapt.diffusion.model import SHIPPED, Diffusion, load
+from adapt.diffusion.model import Diffusion, beside, load
 from adapt.diffusion.ppap import sample
 from perception.events import EventStream
 from perception.recognize.fit import FitConfig, fit
@@ -41,7 +41,6 @@ from sims.judges import Judge, accuracy, learned
 from sims.saccades import NMNIST, saccade
 from sims.studies.recognize import accuracy as event_accuracy
 from sims.table import interval
-from tracking.formats.weights import found as weights_of
 from tracking.program import Parser, natural, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.synthetic"
@@ -86,11 +85,11 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     """Accuracies of all rows and seeds."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    guide = load_guide(f"{args.model}-classifier")
+    guide = load_guide(beside(args.model, "classifier"))
     if not isinstance(guide, Guide):
         raise ValueError(f"the guide of {args.model} is no classifier")
-    experts = load_experts(weights_of(f"{args.model}-classifier-experts", SHIPPED), guide)
-    models = {"guided": load(args.model), "guided, fast": load(f"{args.model}-fast")}
+    experts = load_experts(beside(args.model, "classifier-experts"), guide)
+    models = {"guided": load(args.model), "guided, fast": load(beside(args.model, "fast"))}
     train, held = split(digits(), HELD_OUT)
     held = held.take(slice(args.test))
     found: dict[str, Any] = {name: [] for name in ROWS}
@@ -110,7 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = Parser(PROGRAM, "Recognition that has learned of synthetic digits alone.")
     add = parser.add_argument
-    add("--model", default="digits", metavar="NAME", help="shipped, with its student, guide and experts")
+    add(
+        "--model",
+        default="digits",
+        metavar="NAME",
+        help="shipped or a file, with its student, guide and experts beside it",
+    )
     add("--number", type=positive, default=1200, metavar="N", help="digits to learn of; default: 1200")
     add("--scale", type=float, default=3.0, help="of the guidance; default: 3")
     add("--steps", type=positive, default=400, metavar="N", help="of each classifier; default: 400")

@@ -176,7 +176,7 @@ def test_the_studies_run(trained, tmp_path, capsys):
     assert list(found["seeds"][0]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
     assert ppap.main(["--quick", "--depth", "--model", model, "--json", str(path)]) == 0
     assert "ppap 2" in json.loads(path.read_text())["seeds"][0]
-    assert synthetic.main(["--quick", "--json", str(path)]) == 0
+    assert synthetic.main(["--quick", "--model", model, "--json", str(path)]) == 0
     assert set(json.loads(path.read_text())["accuracy"]) == set(synthetic.ROWS)
-    assert synthetic.main(["--quick", "--events", "--json", str(path)]) == 0
+    assert synthetic.main(["--quick", "--events", "--model", model, "--json", str(path)]) == 0
     assert "ppap" in capsys.readouterr().out

@@ -243,6 +243,10 @@ def test_without_strength_nothing_changes_bitwise(guide, model):
     with torch.no_grad():
         assert torch.equal(integrate(guided(net, off), x, even(4)), integrate(net, x, even(4)))
     assert off.calls == 0
+    noise = Guidance(raw(guide), toward_class(1), 1.0)
+    start = torch.full((4,), NOISE)
+    with torch.no_grad():
+        assert torch.equal(guided(net, noise)(x, start), net(x, start))  # nothing to be seen yet
     on = Guidance(raw(guide), toward_class(1), lambda t: 1.0 if t < 1 else 0.0)
     with torch.no_grad():
         assert not torch.equal(integrate(guided(net, on), x, even(4)), integrate(net, x, even(4)))
