@@ -1,0 +1,1 @@
+"""Diffusion without data: plug-and-play guidance (`ppap`) and one-step distillation (`tbcm`)."""

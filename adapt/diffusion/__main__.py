@@ -1,0 +1,90 @@
+"""Samples of shipped or own diffusion models: `python -m adapt.diffusion sample --help`.
+
+    python -m adapt.diffusion sample --guide classifier --class 7 --n 64 --out sheet.png
+
+Exit status: 0 done, 1 failed, 2 bad input.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.diffusion.experts import load_experts
+from adapt.diffusion.guidance import toward_class
+from adapt.diffusion.guides import Guide, load_guide
+from adapt.diffusion.model import beside, load
+from adapt.diffusion.ppap import sample
+from tracking.formats.files import atomic_write
+from tracking.program import Parser, natural, output, positive, run
+
+PROGRAM = "python -m adapt.diffusion"
+
+
+def sheet(pixels: Tensor, zoom: int = 4) -> np.ndarray:
+    """(H, W) bytes: images (n, 1, h, w) from 0 to 1 side by side, about as many rows as columns."""
+    n, _, h, w = pixels.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    page = np.zeros((rows * (h + 1) - 1, columns * (w + 1) - 1), np.uint8)
+    for k, image in enumerate(pixels[:, 0].numpy()):
+        top, left = k // columns * (h + 1), k % columns * (w + 1)
+        page[top : top + h, left : left + w] = np.round(255 * np.clip(image, 0, 1))
+    return page.repeat(zoom, 0).repeat(zoom, 1)
+
+
+def work(args: argparse.Namespace) -> None:
+    """Make samples and write them."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("pictures need the viz extra: pip install '.[viz]'") from None
+    torch.set_num_threads(1)
+    model = load(args.model)
+    generator = torch.Generator().manual_seed(args.seed)
+    if args.guide is None:
+        x = model.sample(args.n, generator, args.steps)
+    else:
+        guide = load_guide(args.guide_weights or beside(args.model, args.guide))
+        path = args.experts or beside(args.model, f"{args.guide}-experts")
+        if not isinstance(guide, Guide) or guide.classes <= args.label:
+            known = guide.classes if isinstance(guide, Guide) else 0
+            raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
+        wanted = toward_class(args.label)
+        x = sample(
+            model, load_experts(path, guide), wanted, args.n, generator, scale=args.scale, steps=args.steps
+        )
+    with atomic_write(args.out, binary=True) as file:
+        Image.fromarray(sheet(model.pixels(x))).save(file, "png")
+    print(f"{args.n} samples in {args.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = Parser(PROGRAM, "Samples of diffusion models, guided or not.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    add = commands.add_parser("sample").add_argument
+    add("--model", default="digits", metavar="NAME", help="shipped weights or a file; default: digits")
+    add("--guide", choices=("classifier",), help="what leads the samples; default: nothing")
+    add("--class", dest="label", type=natural, metavar="K", help="that the guide is to see")
+    add("--guide-weights", metavar="FILE", help="of the guide; default: beside the model")
+    add("--experts", metavar="FILE", help="of the guide; default: beside the model")
+    add("--scale", type=float, default=3.0, help="of the guidance; 0: none; default: 3")
+    add("--steps", type=positive, metavar="K", help="of the sampler")
+    add("--n", type=positive, default=64, help="samples; default: 64")
+    add("--seed", type=natural, default=0)
+    add("--out", type=output, required=True, metavar="FILE.png", help="a sheet of all samples")
+    args = parser.parse_args(argv)
+    if (args.guide is None) != (args.label is None):
+        parser.error("--guide and --class go together")
+    if not 0 <= args.scale < 1e4:
+        parser.error(f"--scale must be at least 0 and finite, got {args.scale}")
+    return run(PROGRAM, lambda: work(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Recognition that has learned of synthetic digits alone: `python -m sims.studies.synthetic --help`.
+
+A diffusion model makes digits of each class, led by the experts of a guide; a classifier of another kind
+learns of them and of nothing else, and is asked about real digits that neither model, guide nor classifier
+has seen. Labels were used once, to train the guide. Rows:
+
+    real          the classifier learns of real images, as many
+    guided        of samples of the model in 25 steps
+    guided, fast  of samples of its one-step student in 4
+
+With --events all digits are moved before a simulated event camera first, and the classifier is that of
+`perception.recognize`. Intervals are 95 %, over seeds of samples and classifiers. Exit status as of
+`sims.compare`.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from adapt.diffusion.experts import Experts, load_experts
+from adapt.diffusion.guidance import toward_class
+from adapt.diffusion.guides import Guide, load_guide
+from adapt.diffusion.model import Diffusion, beside, load
+from adapt.diffusion.ppap import sample
+from perception.events import EventStream
+from perception.recognize.fit import FitConfig, fit
+from sims.bench.measure import machine
+from sims.camera import Pixels
+from sims.digits import canvas
+from sims.images import Images, digits, split
+from sims.judges import Judge, accuracy, learned
+from sims.saccades import NMNIST, saccade
+from sims.studies.recognize import accuracy as event_accuracy
+from sims.table import interval
+from tracking.program import Parser, natural, output, positive, run, write_json
+
+PROGRAM = "python -m sims.studies.synthetic"
+HELD_OUT = 500  # images
+ROWS = ("real", "guided", "guided, fast")
+
+
+def streams_of(pixels: Tensor, seed: int) -> list[EventStream]:
+    """Events of images (n, 1, 8, 8) from 0 to 1, in the manner of `sims.digits.saccades`."""
+    rng = np.random.default_rng(seed)
+    streams = []
+    for k, image in enumerate(pixels[:, 0].double().numpy()):
+        on = rng.uniform(0.2, 0.4)
+        camera = Pixels(on=on, off=on * rng.normal(1, 0.1), mismatch=0.1 * on, leak=0.1)
+        streams.append(saccade(canvas(16 * image), NMNIST, eased=True, pixels=camera, seed=seed + k).events)
+    return streams
+
+
+def made(model: Diffusion, experts: Experts, n: int, scale: float, seed: int) -> tuple[Images, float]:
+    """n digits of equally many classes, and CPU ms that each took."""
+    labels = torch.arange(n) % 10
+    generator = torch.Generator().manual_seed(seed)
+    start = time.process_time()
+    x = sample(model, experts, toward_class(labels), n, generator, scale=scale)
+    return Images(model.pixels(x), labels), 1e3 * (time.process_time() - start) / n
+
+
+def learned_of(images: Images, held: Images, args: argparse.Namespace, seed: int) -> float:
+    """Accuracy on real images of a classifier that has seen these alone."""
+    if args.events:
+        config = FitConfig(steps=args.steps, seed=seed)
+        labels = [str(int(k)) for k in images.labels]
+        classifier = fit(streams_of(images.pixels, 10_000 + seed), labels, config)
+        return event_accuracy(classifier, streams_of(held.pixels, 20_000), [str(int(k)) for k in held.labels])
+    torch.manual_seed(seed)
+    judge = Judge()
+    learned(judge, images.pixels, images.labels, steps=args.steps, seed=seed)
+    return accuracy(judge, held.pixels, held.labels)
+
+
+def study(args: argparse.Namespace) -> dict[str, Any]:
+    """Accuracies of all rows and seeds."""
+    torch.set_num_threads(1)
+    console = Console(stderr=True)
+    guide = load_guide(beside(args.model, "classifier"))
+    if not isinstance(guide, Guide):
+        raise ValueError(f"the guide of {args.model} is no classifier")
+    experts = load_experts(beside(args.model, "classifier-experts"), guide)
+    models = {"guided": load(args.model), "guided, fast": load(beside(args.model, "fast"))}
+    train, held = split(digits(), HELD_OUT)
+    held = held.take(slice(args.test))
+    found: dict[str, Any] = {name: [] for name in ROWS}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for seed in range(args.seed, args.seed + args.seeds):
+        of = {"real": train.take(slice(args.number))}
+        for name, model in models.items():
+            of[name], ms = made(model, experts, args.number, args.scale, seed)
+            taken[name].append(ms)
+        for name, images in of.items():
+            found[name].append(learned_of(images, held, args, seed))
+            console.print(f"seed {seed}: {name}: {found[name][-1]:.3f}", highlight=False)
+    return {"accuracy": found, "ms": {name: float(np.median(v)) for name, v in taken.items()}}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = Parser(PROGRAM, "Recognition that has learned of synthetic digits alone.")
+    add = parser.add_argument
+    add(
+        "--model",
+        default="digits",
+        metavar="NAME",
+        help="shipped or a file, with its student, guide and experts beside it",
+    )
+    add("--number", type=positive, default=1200, metavar="N", help="digits to learn of; default: 1200")
+    add("--scale", type=float, default=3.0, help="of the guidance; default: 3")
+    add("--steps", type=positive, default=400, metavar="N", help="of each classifier; default: 400")
+    add("--events", action="store_true", help="of events of a simulated camera")
+    add("--test", type=positive, default=HELD_OUT, metavar="N", help=f"real digits; default: {HELD_OUT}")
+    add("--seeds", type=positive, default=3, metavar="N", help="default: 3")
+    add("--seed", type=natural, default=0, help="the first of them")
+    add("--quick", action="store_true", help="one seed, a few steps, to see that it runs")
+    add("--json", type=output, metavar="FILE")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.seeds, args.number, args.steps, args.test = 1, 20, 4, 10
+
+    def work() -> None:
+        found = study(args)
+        table = Table("learned of", "accuracy on real digits", "95 %", "by seed", "CPU ms a sample")
+        for name in ROWS:
+            x = np.array(found["accuracy"][name])
+            ends = interval(x)
+            said = "" if ends is None else f"[{ends[0]:.3f}, {ends[1]:.3f}]"
+            ms = f"{found['ms'][name]:.2f}" if name in found["ms"] else ""
+            table.add_row(name, f"{x.mean():.3f}", said, " ".join(f"{v:.3f}" for v in x), ms)
+        Console(width=110).print(table)
+        if args.json:
+            about = {k: v for k, v in vars(args).items() if k not in ("json", "quick")}
+            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+
+    return run(PROGRAM, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

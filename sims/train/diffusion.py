@@ -1,0 +1,263 @@
+"""Train diffusion models without labels: `python -m sims.train.diffusion --help`.
+
+Images are scikit-learn's digits of 8 x 8 pixels, those of a file (MNIST, USPS), or frames of ray-cast rooms.
+Stages, each saved about every minute and gone on with by the same command:
+
+    teach    a velocity network learns the images, without their labels
+    distil   a copy becomes a consistency model of one or two steps; no image is seen (TBCM)
+
+With labels there are also a classifier, which learns of them and is the guide, and experts, which do not:
+they learn from the classifier on samples of the first stage (PPAP). These two take a minute and are not saved
+half-way. Progress goes to standard error, the result to standard output. Exit status as of `sims.compare`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from adapt.diffusion.experts import Experts
+from adapt.diffusion.guidance import toward_class
+from adapt.diffusion.guides import Guide, save_guide
+from adapt.diffusion.model import Diffusion
+from adapt.diffusion.network import UNet
+from adapt.diffusion.ppap import ppap, sample
+from adapt.diffusion.ranges import Ranges
+from adapt.diffusion.tbcm import Config, Student, tbcm
+from adapt.diffusion.teacher import teach
+from adapt.diffusion.transfer import TransferConfig, classes
+from perception.training import Run, RunConfig
+from sims.images import Images, digits, of_file, rooms, split
+from sims.judges import Judge, accuracy, distance, learned
+from tracking.formats.files import atomic_write
+from tracking.program import Parser, natural, output, positive, run
+
+PROGRAM = "python -m sims.train.diffusion"
+SHOWN, SAVED = 20.0, 60.0  # s
+STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
+RATE = {"teach": 3e-3, "distil": 5e-4}
+AVERAGE = {"teach": 0.995, "distil": 0.98}
+HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
+SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
+
+CARD = """# {name}
+
+Weights of `adapt.diffusion`, trained by `python -m sims.train.diffusion`; MIT licence. Distances are
+Frechet's, of 64 features of a classifier that was trained apart, to the images trained on; accuracy is that
+classifier's.
+
+| | |
+|---|---|
+{rows}
+
+Samples look like those images and like nothing else.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How stages are trained.
+
+    steps:   of each stage.
+    seed:    of weights and batches.
+    resume:  where stages are saved and go on from, or None.
+    about:   what a saved stage must agree in to be gone on with.
+    device:  where they are trained.
+    advance: told the run and the means of the parts of its loss, now and then.
+    """
+
+    steps: dict[str, int] = field(default_factory=lambda: dict(STEPS))
+    seed: int = 0
+    resume: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    advance: Callable[[Run, dict[str, float]], object] = lambda run, parts: None
+
+    def train(self, stage: str, network: nn.Module, loss: Any) -> None:
+        """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
+        network.to(self.device)
+        config = RunConfig(steps=self.steps[stage], rate=RATE[stage], average=AVERAGE[stage])
+        training = Run(network, loss, config, self.seed, self.about)
+        file = None if self.resume is None else self.resume.with_name(f"{self.resume.name}.{stage}")
+        if file is not None and file.exists():
+            training.resume(file)
+        saved = time.monotonic()
+        while not training.done:
+            self.advance(training, training.train(SHOWN))
+            if file is not None and (time.monotonic() - saved > SAVED or training.done):
+                training.save(file)
+                saved = time.monotonic()
+        training.use_average()
+        network.eval()
+
+
+def taught(plan: Plan, images: Images, width: int, levels: int, batch: int = 64) -> Diffusion:
+    """A model that has learned images, of which it never sees a label."""
+    pixels = images.pixels
+    torch.manual_seed(plan.seed)
+    network = UNet(pixels.shape[1], width, levels)
+    channels, height, side = pixels.shape[1:]
+    mean, deviation = float(pixels.mean()), float(pixels.std())
+    model = Diffusion(network, (channels, height, side), mean, deviation)
+    plan.train("teach", network, teach(model.scaled(pixels), batch))
+    return model
+
+
+def distilled(plan: Plan, model: Diffusion, config: Config | None = None) -> tuple[Diffusion, int]:
+    """A consistency model made of a teacher alone, and how many points it had to skip."""
+    torch.manual_seed(plan.seed + 1)
+    student = Student(model.network, model.network.sigma)
+    config = config or Config(warm_up=max(plan.steps["distil"] // 6, 1))
+    plan.train("distil", student, tbcm(model.network, model.size, config))
+    assert isinstance(student.velocity, UNet)
+    return replace(model, network=student.velocity.eval(), jumps=True), int(student.skipped)
+
+
+def guide_of(plan: Plan, model: Diffusion, images: Images, width: int = 24) -> Guide:
+    """A classifier that has learned clean images and their labels."""
+    torch.manual_seed(plan.seed + 2)
+    guide = Guide(images.pixels.shape[1], int(images.labels.max()) + 1, width)
+    learned(guide, model.scaled(images.pixels), images.labels, steps=plan.steps["guide"], seed=plan.seed + 2)
+    return guide
+
+
+def experts_of(plan: Plan, guide: Guide, model: Diffusion, ranges: int) -> Experts:
+    """Experts of a guide that have learned from it on samples of the model."""
+    config = TransferConfig(steps=plan.steps["experts"], seed=plan.seed + 3)
+    return ppap(guide, model, classes(), ranges=Ranges.log_snr(ranges), samples=POOL, config=config)
+
+
+def train(args: argparse.Namespace) -> None:
+    """All stages, scores, weights."""
+    console = Console(stderr=True)
+    torch.set_num_threads(args.threads)
+    kind, images = _data(args)
+    labelled = len(images.labels.unique()) > 1
+    kept, held = split(images, min(HELD_OUT, len(images.pixels) // 4))
+    used = time.process_time()
+
+    def advance(training: Run, parts: dict[str, float]) -> None:
+        said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
+        skipped = getattr(training.network, "skipped", 0)
+        more = f"; {int(skipped)} points skipped" if skipped else ""
+        console.print(f"{training.step} of {training.config.steps}: {said}{more}", highlight=False)
+
+    width, levels = SIZE[kind]
+    plan = Plan(
+        steps={name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()},
+        seed=args.seed,
+        resume=args.resume,
+        about={"images": args.images, "n": len(kept.pixels), "side": images.pixels.shape[-1]},
+        device=args.device,
+        advance=advance,
+    )
+    model = taught(plan, kept, args.width or width, levels)
+    fast, skipped = distilled(plan, model)
+    model.network.cpu(), fast.network.cpu()
+    result: dict[str, Any] = {
+        "images": kind if kind == "rooms" else Path(args.images).name,
+        "number": len(kept.pixels),
+        "size": list(model.size),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "steps": plan.steps,
+        "seed": args.seed,
+        "date": date.today().isoformat(),
+        "skipped": skipped,
+    }
+    parts: list[tuple[str, Callable[[str], object]]] = [
+        ("", partial(model.save, half=True, **result)),
+        ("-fast", partial(fast.save, half=True, **result)),
+    ]
+    if labelled:
+        guide = guide_of(plan, model, kept)
+        experts = experts_of(plan, guide, model, args.experts)
+        parts += [
+            ("-classifier", partial(save_guide, guide, **result)),
+            ("-classifier-experts", partial(experts.save, **result)),
+        ]
+        result |= scores(model, fast, guide, experts, (kept, held), args.seed)
+    result["minutes"] = (time.process_time() - used) / 60
+    if args.out:
+        out = Path(args.out)
+        for suffix, save in parts:
+            save(str(out.with_name(f"{out.stem}{suffix}.safetensors")))
+        with atomic_write(out.with_suffix(".md")) as file:
+            rows = "\n".join(f"| {name} | {value} |" for name, value in result.items())
+            file.write(CARD.format(name=out.stem, rows=rows))
+    print(json.dumps(result, indent=1))
+
+
+def scores(
+    model: Diffusion, fast: Diffusion, guide: Guide, experts: Experts, data: tuple[Images, Images], seed: int
+) -> dict[str, float]:
+    """What a judge, trained apart, says of samples: Frechet distances to real images, and guided classes."""
+    kept, held = data
+    real = model.scaled(kept.pixels)
+    torch.manual_seed(seed + 9)
+    judge = Judge(real.shape[1], guide.classes)
+    learned(judge, real, kept.labels, steps=STEPS["guide"], seed=seed + 9)
+    generator = torch.Generator().manual_seed(seed + 10)
+    n = min(SCORED, len(real))
+    found = {"distance of held-out images": distance(judge, model.scaled(held.pixels), real)}
+    for name, one, steps in (
+        ("16 steps", model, 16),
+        ("8 steps", model, 8),
+        ("1 step", model, 1),
+        ("fast, 1 step", fast, 1),
+        ("fast, 2 steps", fast, 2),
+    ):
+        found[f"distance, {name}"] = distance(judge, one.sample(n, generator, steps), real)
+    label = torch.arange(SCORED) % guide.classes
+    for name, one in (("guided", model), ("guided, fast", fast)):
+        x = sample(one, experts, toward_class(label), SCORED, generator)
+        found[f"accuracy, {name}"] = accuracy(judge, x, label)
+        found[f"distance, {name}"] = distance(judge, x, real)
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _data(args: argparse.Namespace) -> tuple[str, Images]:
+    if args.images == "digits":
+        return "digits", digits()
+    if args.images == "rooms":
+        return "rooms", rooms(args.rooms, args.side, args.seed)
+    return "file", of_file(args.images)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = Parser(PROGRAM, "Train diffusion models without labels, their fast students, and experts.")
+    add = parser.add_argument
+    add(
+        "--images",
+        default="digits",
+        metavar="WHAT",
+        help="digits, rooms, or an .npz of x and y; default: digits",
+    )
+    add("--rooms", type=positive, default=3000, metavar="N", help="frames of as many rooms; default: 3000")
+    add("--side", type=positive, default=32, help="of frames of rooms, pixels; default: 32")
+    add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
+    add("--width", type=positive, metavar="C", help="channels of the network; default: by the images")
+    add("--experts", type=positive, default=5, metavar="N", help="default: 5")
+    add("--seed", type=natural, default=0)
+    add("--threads", type=positive, default=1)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
+    add("--out", type=output, metavar="FILE.safetensors", help="weights, and beside them FILE-fast and so on")
+    args = parser.parse_args(argv)
+    if not 0 < args.scale <= 100:
+        parser.error("--scale must be larger than 0, at most 100")
+    return run(PROGRAM, lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Training, sampling and studies of diffusion as programs; images, judges and distances they rest on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("peft", reason="the extra diffusion is not installed")
+
+from adapt.diffusion import __main__ as program
+from adapt.diffusion.experts import load_experts
+from adapt.diffusion.guides import load_guide
+from adapt.diffusion.model import load
+from sims.frechet import frechet
+from sims.images import digits, of_file, rooms, split
+from sims.judges import DepthJudge, Judge, accuracy, learned
+from sims.studies import ppap, synthetic, tbcm
+from sims.train import diffusion as train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What the smallest training of digits writes."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    argv = ["--images", "digits", "--scale", "0.004", "--width", "8", "--experts", "2"]
+    argv += ["--resume", str(folder / "run"), "--out", str(folder / "d.safetensors")]
+    assert train.main(argv) == 0
+    return folder, argv
+
+
+def test_the_command_trains_writes_and_has_nothing_left_to_do(trained, capsys):
+    folder, argv = trained
+    names = {f"d{s}.safetensors" for s in ("", "-fast", "-classifier", "-classifier-experts")}
+    assert names < {p.name for p in folder.iterdir()}
+    assert {p.name for p in folder.glob("run.*")} == {"run.teach", "run.distil"}
+    assert "| distance, fast, 1 step |" in (folder / "d.md").read_text()
+    assert load(folder / "d-fast.safetensors").jumps
+    first = load(folder / "d.safetensors").sample(2, torch.Generator().manual_seed(0))
+    assert train.main(argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["number"] == 1297
+    assert found["skipped"] == 0
+    assert torch.equal(first, load(folder / "d.safetensors").sample(2, torch.Generator().manual_seed(0)))
+
+
+def test_a_sheet_of_samples_is_written(trained, capsys):
+    image = pytest.importorskip("PIL.Image")
+    folder, _ = trained
+    out = folder / "sheet.png"
+    common = ["sample", "--n", "5", "--out", str(out), "--seed", "1"]
+    of = ["--model", str(folder / "d.safetensors"), "--steps", "3"]
+    assert program.main([*common, *of]) == 0
+    page = np.asarray(image.open(out))
+    assert page.shape == (4 * 17, 4 * 26)
+    led = [
+        "--guide",
+        "classifier",
+        "--class",
+        "7",
+        "--guide-weights",
+        str(folder / "d-classifier.safetensors"),
+    ]
+    led += ["--experts", str(folder / "d-classifier-experts.safetensors")]
+    assert program.main([*common, *of, *led, "--scale", "0"]) == 0
+    assert np.array_equal(page, np.asarray(image.open(out)))
+    assert program.main([*common, *of, *led]) == 0
+    assert not np.array_equal(page, np.asarray(image.open(out)))
+    capsys.readouterr()
+    led[3] = "10"
+    assert program.main([*common, *of, *led]) == 2
+    assert "10 classes" in capsys.readouterr().err
+
+
+def test_shipped_weights_are_led_to_the_class_that_is_asked_for():
+    from adapt.diffusion.guidance import toward_class
+    from adapt.diffusion.model import SHIPPED
+    from adapt.diffusion.ppap import sample
+
+    guide = load_guide("digits-classifier")
+    experts = load_experts(SHIPPED / "digits-classifier-experts.safetensors", guide)
+    label = torch.arange(40) % 10
+    for name in ("digits", "digits-fast"):
+        x = sample(load(name), experts, toward_class(label), 40, torch.Generator().manual_seed(0))
+        assert float((guide(x).argmax(1) == label).float().mean()) > 0.5
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sample", "--guide", "classifier", "--out", "x.png"],
+        ["sample", "--scale", "-1", "--out", "x.png"],
+        ["sample"],
+        [],
+    ],
+)
+def test_bad_arguments_of_sampling_are_one_line(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        program.main(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") <= 2
+
+
+@pytest.mark.parametrize("module", [train, ppap, tbcm, synthetic])
+@pytest.mark.parametrize("argv", [["--scale", "x"], ["--seeds", "0"], ["--other"]])
+def test_bad_arguments_of_diffusion_programs_are_one_line(module, argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        module.main(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") <= 2
+
+
+def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(6))
+    found = of_file(tmp_path / "a.npz")
+    assert found.pixels.shape == (6, 1, 5, 4)
+    assert float(found.pixels.min()) == 0
+    assert float(found.pixels.max()) == 1
+    np.savez(tmp_path / "b.npz", x=x[0], y=np.arange(6))
+    np.savez(tmp_path / "c.npz", z=x)
+    (tmp_path / "d.npz").write_bytes(b"no")
+    for name in "bcd":
+        with pytest.raises(ValueError, match=rf"{name}\.npz"):
+            of_file(tmp_path / f"{name}.npz")
+
+
+def test_rooms_have_frames_and_depth_and_splits_do_not_overlap():
+    found = rooms(3, 12, seed=5)
+    assert found.pixels.shape == (3, 1, 12, 12)
+    assert found.depth.shape == (3, 12, 12)
+    assert torch.equal(found.pixels, rooms(3, 12, seed=5).pixels)
+    assert float(found.pixels.std()) > 0.03
+    images = digits()
+    one, two = split(images, 500)
+    assert (len(one.pixels), len(two.pixels)) == (1297, 500)
+    both = torch.cat((one.pixels, two.pixels)).flatten(1).sum(0)
+    assert torch.allclose(both, images.pixels.flatten(1).sum(0), rtol=1e-4)
+
+
+def test_frechet_distance_is_that_of_gaussians():
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (40_000, 2))
+    y = rng.normal((1, 0), (2, 1), (40_000, 2))
+    assert frechet(x, y) == pytest.approx(1 + 1, abs=0.06)  # |1|^2 + (2 - 1)^2
+    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="two sets"):
+        frechet(x, y[:, :1])
+
+
+def test_judges_learn_through_all_they_have():
+    torch.manual_seed(0)
+    x = torch.randn(60, 1, 8, 8)
+    labels = (x.mean((1, 2, 3)) > 0).long()
+    judge = learned(Judge(1, 2, 8), x, labels, steps=40, batch=30)
+    assert accuracy(judge, x, labels) > 0.9
+    assert judge.features(x).shape == (60, 64)
+    depth = DepthJudge(8)
+    out = depth(x)
+    assert out.shape == (60, 8, 8)
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in depth.parameters())
+
+
+@pytest.mark.slow
+def test_the_studies_run(trained, tmp_path, capsys):
+    folder, _ = trained
+    model = str(folder / "d.safetensors")
+    path = tmp_path / "s.json"
+    assert tbcm.main(["--quick", "--cost", "--model", model, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert {"tbcm 1", "scm 2", "trained 1", "teacher 8", "held out"} < set(found["seeds"][0])
+    assert set(found["cost"]) == set(tbcm.COSTS)
+    assert ppap.main(["--quick", "--model", model, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert list(found["seeds"][0]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
+    assert ppap.main(["--quick", "--depth", "--model", model, "--json", str(path)]) == 0
+    assert "ppap 2" in json.loads(path.read_text())["seeds"][0]
+    assert synthetic.main(["--quick", "--model", model, "--json", str(path)]) == 0
+    assert set(json.loads(path.read_text())["accuracy"]) == set(synthetic.ROWS)
+    assert synthetic.main(["--quick", "--events", "--model", model, "--json", str(path)]) == 0
+    assert "ppap" in capsys.readouterr().out
