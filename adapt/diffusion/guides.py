@@ -94,7 +94,8 @@ class EventClassifier(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.features, self.out = network.features, network.out
+        self.features: Any = network.features
+        self.out: Any = network.out
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.features(x)

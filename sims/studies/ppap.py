@@ -67,7 +67,7 @@ def led(
     for start in range(0, args.samples, args.batch):
         n = min(args.batch, args.samples - start)
         x = gaussian(n, model.size, sigma, generator)
-        velocity = model.network
+        velocity: Any = model.network
         if guide is not None:
             velocity = guided(velocity, Guidance(guide, loss(start, n), scale, sigma))
         with torch.no_grad():
