@@ -136,8 +136,7 @@ class ClassSpread(NamedTuple):
 
 
 def confusion(p: Tensor) -> Tensor:
-    """(C, C) how much classes are confused: inner products of the mean predictions (n, C) of each
-    pseudo-label.
+    """(C, C) inner products of the mean predictions (n, C) of each pseudo-label: how they are confused.
 
     A class that is never said has none with any other.
     """

@@ -76,6 +76,7 @@ def test_clouds_are_centred_and_scaled_and_the_poor_sensor_repeats_points():
         assert (np.bincount(y) == 10).all()
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_source_and_adaptation_helps_on_the_target():
     """One seed of the digits of the study; docs/adapt has all."""
     torch.set_num_threads(1)
