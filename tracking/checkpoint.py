@@ -147,7 +147,7 @@ def resume(tracker, snapshot: Snapshot, path: str | Path) -> None:
 
 def flatten(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
     """Arrays of a density by name, such as "local.m"; numbers are arrays without axes."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in get_type_hints(type(value)):
         part = getattr(value, name)
         if is_dataclass(part) or isinstance(part, tuple):
@@ -204,7 +204,7 @@ def _snapshot(document, arrays, kind) -> Snapshot:
     if time is None:
         if arrays:
             raise ValueError("a density without a time")
-        return Snapshot(None, None, generator.state)
+        return Snapshot(None, None, dict(generator.state))
     elapsed(None, time)
     left = dict(arrays)
     density = unflatten(DENSITIES[kind], left)
@@ -212,7 +212,7 @@ def _snapshot(document, arrays, kind) -> Snapshot:
         raise ValueError(f"unknown arrays {sorted(left)[:3]}")
     dim = _dim(arrays)
     require_sound(density, dim)
-    return Snapshot(density, float(time), generator.state)
+    return Snapshot(density, float(time), dict(generator.state))
 
 
 def _dim(arrays) -> int:

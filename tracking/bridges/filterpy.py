@@ -93,7 +93,11 @@ def from_filterpy(
     """
     kf, kind = copy.deepcopy(kf), _kind_of(kf)
     dim = int(np.size(kf.x))
-    shared = {"cov": np.asarray(kf.R, float), "p_detect": p_detect, "clutter_intensity": clutter_intensity}
+    shared: dict[str, Any] = {
+        "cov": np.asarray(kf.R, float),
+        "p_detect": p_detect,
+        "clutter_intensity": clutter_intensity,
+    }
     linearisation: Linearisation = EKF()
     if kind == UNSCENTED:
         linearisation, dt = _points_of(kf), float(kf._dt) if dt is None else dt
