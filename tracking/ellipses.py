@@ -9,8 +9,10 @@ from tracking.tracks import Tracks
 
 
 class Ellipses(NamedTuple):
-    """Ellipses in the plane: center (n, 2) m; major and minor half axes (n,) m; angle (n,) of the major axis
-    from the x axis, counter-clockwise, rad in (-pi/2, pi/2].
+    """Ellipses in the plane.
+
+    center: (n, 2) m; major, minor: (n,) half axes, m; angle: (n,) of the major axis from the x axis,
+    counter-clockwise, rad in (-pi/2, pi/2].
     """
 
     center: np.ndarray

@@ -26,8 +26,10 @@ from tracking.tracks import Tracks
 
 @dataclass(frozen=True)
 class Taken:
-    """A scan that was taken in: its time (s), measurements and other arguments of `step`, and the labels
-    [first, end) that are set aside for the tracks it starts; before is what the filter was without it.
+    """A scan that was taken in.
+
+    time, z, arguments: of `step`, s and measurements; before: what the filter was without it;
+    first, end: the labels first, ..., end - 1 are set aside for the tracks it starts.
     """
 
     time: float

@@ -53,8 +53,9 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a scan adds to the trajectories: the tracks, the measurement (n, d_z) of each, NaN where it has
-    none, and the sensor.
+    """What a scan adds to the trajectories.
+
+    tracks: of the scan; z: (n, d_z) measurement of each, NaN where it has none; sensor: of the scan.
     """
 
     tracks: Tracks
@@ -97,8 +98,7 @@ class Recorder:
             What the tracker returns.
         """
         tracks = self.tracker.step(z, time, **arguments)
-        sensor = arguments.get("sensor") or self.sensor
-        assert sensor is not None  # or the tracker would have had none
+        sensor: Any = arguments.get("sensor") or self.sensor
         own = as_measurements(z, sensor.dim_z)
         used = np.full((len(tracks), sensor.dim_z), np.nan)
         hit = tracks.source >= 0

@@ -4,6 +4,7 @@ Shapes, whole numbers that point into other arrays, ranges of probabilities, fin
 that are some. Whether the numbers are true no one can tell.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _cphd(density: CPHDDensity, dim):
         raise ValueError(f"cardinality must sum to one, got {p.sum()}")
 
 
-CHECKS: dict[Any, Any] = {
+CHECKS: dict[type, Callable[[Any, int], None]] = {
     PMBMDensity: _pmbm,
     GLMBDensity: _glmb,
     PMBDensity: _pmb,

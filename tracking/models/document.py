@@ -4,8 +4,10 @@ What holds functions (a detection probability that depends on the state, `Functi
 down without running code when it is read, so it is not: `describe` gives None, and who reads must have it.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -36,8 +38,10 @@ def describe(model: Any) -> dict[str, Any] | None:
     if type(model) not in KINDS.values():
         return None
     try:
-        return {"kind": type(model).__name__, **describe_fields(model)}
-    except TypeError:
+        document = {"kind": type(model).__name__, **describe_fields(model)}
+        revive(document)  # what could not be read is not written
+        return document
+    except (TypeError, ValueError):
         return None
 
 
@@ -62,6 +66,10 @@ def revive(document: Any) -> Any:
         values = {name: _decoded(value) for name, value in given.items()}
         if set(values) != {f.name for f in fields(kind) if f.init} or values.get("dims", 1) not in DIMS:
             raise ValueError("other fields than it has")
+        hints = get_type_hints(kind)
+        for name, value in values.items():
+            if not _fits(value, hints[name]):
+                raise ValueError(f"{name} is {value!r:.50}")
         return kind(**values)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{str(document)[:100]} describes no model: {str(error)[:200]}") from None
@@ -84,6 +92,22 @@ def revive_settings(kind: type, document: Any) -> Any:
 
 
 DIMS = range(1, MAX_DIMS + 1)
+
+
+def _fits(value, hint) -> bool:
+    """Whether a value is of a type that a field may have; constructors look at values more than at types."""
+    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return any(_is_one(value, member) for member in members)
+
+
+def _is_one(value, member) -> bool:
+    base = get_origin(member) or member
+    if base is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if base in (tuple, Sequence, np.ndarray):
+        sized = base is not tuple or len(np.atleast_1d(value)) == len(get_args(member))
+        return isinstance(value, (tuple, np.ndarray)) and np.asarray(value).dtype.kind in "if" and sized
+    return type(value) is base
 
 
 def _check_type(name, value, default):
