@@ -216,8 +216,7 @@ def _before(points, background, config):
 
 
 def _apart(points, config):
-    """(n,) standard deviation of depths, m, less the error that all pixels have in common: it moves no one
-    with respect to others."""
+    """(n,) standard deviation of depths, m, less the error that pixels have in common: it parts none."""
     return points.std * max(np.sqrt(1 - config.correlation), TINY)
 
 
