@@ -178,8 +178,12 @@ def load_experts(path: str | Path, guide: nn.Module) -> Experts:
 
 
 def adaptable(guide: nn.Module) -> list[str]:
-    """Names of the layers that adapters can sit on; attention of torch keeps its own to itself."""
-    closed = [name for name, m in guide.named_modules() if isinstance(m, nn.MultiheadAttention)]
+    """Names of the layers that adapters can sit on; attention of torch keeps its own to itself.
+
+    A guide's `closed`, if it has one, names further parts to be left alone.
+    """
+    closed = [*getattr(guide, "closed", ())]
+    closed += [name for name, m in guide.named_modules() if isinstance(m, nn.MultiheadAttention)]
 
     def fits(module: nn.Module) -> bool:
         return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -150,8 +150,7 @@ def changed(kind: str, out: Tensor, de: Tensor, a: float, b: float) -> Tensor:
 def guided(velocity: Velocity, guidance: Guidance) -> Velocity:
     """A velocity that heeds a guide; the times of a batch must agree.
 
-    At pure noise there is nothing to be seen, and its gradient would be magnified without bound: no guide is
-    asked.
+    At pure noise there is nothing to see, and a gradient would be magnified without bound: no guide is asked.
     """
 
     def of(x: Tensor, t: Tensor) -> Tensor:

@@ -113,6 +113,8 @@ class FrameDepth(nn.Module):
     def __init__(self, backbone: nn.Module, model: Diffusion):
         super().__init__()
         self.backbone = backbone
+        # a stem of convolutions insists on what its first layer is
+        self.closed = [name for name, _ in self.named_modules() if name.endswith("patch_embeddings")]
         self.mean, self.deviation = model.mean, model.deviation / model.network.sigma
 
     def forward(self, x: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Diffusion:
 
 
 def beside(name: str | Path, what: str) -> Path:
-    """Path of what belongs to a model, shipped or a file: "digits-classifier" is of "digits"."""
+    """Path of what belongs to a model, shipped or a file: "digits-classifier" of "digits-fast"."""
     path = Path(name)
     own = path.with_name(f"{path.stem.removesuffix('-fast')}-{what}{path.suffix}")
     return weights.found(own, SHIPPED)

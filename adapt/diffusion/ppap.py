@@ -56,7 +56,7 @@ def sample(
     n: int,
     generator: torch.Generator,
     *,
-    scale: float = 3.0,
+    scale: float | None = None,
     steps: int | None = None,
 ) -> Tensor:
     """(n, c, h, w) samples that are as a guide wants them, as the model has them.
@@ -67,9 +67,10 @@ def sample(
         loss:      what is wanted, of n samples: `toward_class(7)`, `toward_values(depth)`.
         n:         samples.
         generator: of the noise.
-        scale:     of the gradient.
+        scale:     of the gradient; default: 3, or 10 of a consistency model.
         steps:     default: 25, or 4 of a consistency model.
     """
+    scale = (10.0 if model.jumps else 3.0) if scale is None else scale
     guidance = Guidance(experts, loss, scale, model.network.sigma)
     x = gaussian(n, model.size, model.network.sigma, generator)
     if model.jumps:

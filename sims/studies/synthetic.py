@@ -59,7 +59,7 @@ def streams_of(pixels: Tensor, seed: int) -> list[EventStream]:
     return streams
 
 
-def made(model: Diffusion, experts: Experts, n: int, scale: float, seed: int) -> tuple[Images, float]:
+def made(model: Diffusion, experts: Experts, n: int, scale: float | None, seed: int) -> tuple[Images, float]:
     """n digits of equally many classes, and CPU ms that each took."""
     labels = torch.arange(n) % 10
     generator = torch.Generator().manual_seed(seed)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="shipped or a file, with its student, guide and experts beside it",
     )
     add("--number", type=positive, default=1200, metavar="N", help="digits to learn of; default: 1200")
-    add("--scale", type=float, default=3.0, help="of the guidance; default: 3")
+    add("--scale", type=float, help="of the guidance; default: 3, or 10 of the student")
     add("--steps", type=positive, default=400, metavar="N", help="of each classifier; default: 400")
     add("--events", action="store_true", help="of events of a simulated camera")
     add("--test", type=positive, default=HELD_OUT, metavar="N", help=f"real digits; default: {HELD_OUT}")

@@ -143,7 +143,7 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     kind, images = _data(args)
     labelled = len(images.labels.unique()) > 1
-    kept, held = split(images, min(HELD_OUT, len(images.pixels) // 4))
+    kept, held = split(images, min(HELD_OUT, len(images.pixels) // 3))
     used = time.process_time()
 
     def advance(training: Run, parts: dict[str, float]) -> None:
@@ -185,7 +185,7 @@ def train(args: argparse.Namespace) -> None:
             ("-classifier", partial(save_guide, guide, **result)),
             ("-classifier-experts", partial(experts.save, **result)),
         ]
-        result |= scores(model, fast, guide, experts, (kept, held), args.seed)
+        result |= scores(model, fast, guide, experts, (kept, held), plan)
     result["minutes"] = (time.process_time() - used) / 60
     if args.out:
         out = Path(args.out)
@@ -198,14 +198,15 @@ def train(args: argparse.Namespace) -> None:
 
 
 def scores(
-    model: Diffusion, fast: Diffusion, guide: Guide, experts: Experts, data: tuple[Images, Images], seed: int
+    model: Diffusion, fast: Diffusion, guide: Guide, experts: Experts, data: tuple[Images, Images], plan: Plan
 ) -> dict[str, float]:
     """What a judge, trained apart, says of samples: Frechet distances to real images, and guided classes."""
     kept, held = data
     real = model.scaled(kept.pixels)
+    seed = plan.seed
     torch.manual_seed(seed + 9)
     judge = Judge(real.shape[1], guide.classes)
-    learned(judge, real, kept.labels, steps=STEPS["guide"], seed=seed + 9)
+    learned(judge, real, kept.labels, steps=plan.steps["guide"], seed=seed + 9)
     generator = torch.Generator().manual_seed(seed + 10)
     n = min(SCORED, len(real))
     found = {"distance of held-out images": distance(judge, model.scaled(held.pixels), real)}

@@ -25,8 +25,11 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diffusion")
     argv = ["--images", "digits", "--scale", "0.004", "--width", "8", "--experts", "2"]
     argv += ["--resume", str(folder / "run"), "--out", str(folder / "d.safetensors")]
-    assert train.main(argv) == 0
-    return folder, argv
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "POOL", 40)
+        patch.setattr(train, "SCORED", 20)
+        assert train.main(argv) == 0
+        yield folder, argv
 
 
 def test_the_command_trains_writes_and_has_nothing_left_to_do(trained, capsys):
@@ -81,8 +84,9 @@ def test_shipped_weights_are_led_to_the_class_that_is_asked_for():
     experts = load_experts(SHIPPED / "digits-classifier-experts.safetensors", guide)
     label = torch.arange(40) % 10
     for name in ("digits", "digits-fast"):
-        x = sample(load(name), experts, toward_class(label), 40, torch.Generator().manual_seed(0))
-        assert float((guide(x).argmax(1) == label).float().mean()) > 0.5
+        generator = torch.Generator().manual_seed(0)
+        x = sample(load(name), experts, toward_class(label), 40, generator, scale=10.0)
+        assert float((guide(x).argmax(1) == label).float().mean()) > 0.4  # by chance: 0.1
 
 
 @pytest.mark.parametrize(

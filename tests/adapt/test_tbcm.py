@@ -225,7 +225,7 @@ def gap(student, teacher):
         return float((data_of(x, student(x, t), t) - teacher.consistency(x, t)).square().mean().sqrt())
 
 
-def learn(loss, steps=400):
+def learn(loss, steps=700):
     student = Student(small())
     run = Run(student, loss, RunConfig(steps=steps, rate=5e-3, average=0.95))
     run.train()
