@@ -51,10 +51,10 @@ def of_file(path: str | Path) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
             names = {name.lower(): name for name in file.files}
-            pixels, labels = (
+            pixels, labels = [
                 file[next(names[n] for n in wanted if n in names)]
                 for wanted in (("images", "x", "x_train"), ("labels", "y", "y_train"))
-            )
+            ]
     except FileNotFoundError:
         raise
     except (OSError, StopIteration, ValueError, AttributeError) as error:
