@@ -31,6 +31,8 @@ KINDS = {
 MAX_DIMS = 6  # position coordinates; a box of births is averaged over a grid in so many dimensions
 MAX_COUNT = 1_000_000  # whole numbers of settings, some of which say how much memory is taken
 SPECIAL = {"inf": np.inf, "-inf": -np.inf}
+LARGEST, LEAST = 1e50, 1e-50  # magnitudes of numbers in a file, so that squares of ratios are numbers
+UNBOUNDED = ("gate", "merge", "merge_poisson", "max_gap")  # settings that may be infinite
 
 
 def describe(model: Any) -> dict[str, Any] | None:
@@ -68,7 +70,7 @@ def revive(document: Any) -> Any:
             raise ValueError("other fields than it has")
         hints = get_type_hints(kind)
         for name, value in values.items():
-            if not _fits(value, hints[name]):
+            if not _fits(value, hints[name]) or (isinstance(value, float) and np.isinf(value)):
                 raise ValueError(f"{name} is {value!r:.50}")
         return kind(**values)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -116,6 +118,8 @@ def _check_type(name, value, default):
         not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool)
     ):
         raise ValueError(f"{name} is {value!r:.50}, its default {default!r}")
+    if isinstance(value, float) and np.isinf(value) and name not in UNBOUNDED:
+        raise ValueError(f"{name} must be finite")
     if type(default) is int and value > MAX_COUNT:
         raise ValueError(f"{name} is {value}, accepted in a file are numbers up to {MAX_COUNT}")
 
@@ -140,4 +144,6 @@ def _decoded(value):
             return SPECIAL[value["number"]]
         (content,) = (value[name] for name in ("array",) if len(value) == 1)
         return np.array(_decoded(content), float)
+    if isinstance(value, (int, float)) and value != 0 and not LEAST <= abs(value) <= LARGEST:
+        raise ValueError(f"numbers lie between {LEAST:g} and {LARGEST:g} in magnitude, got {value:.3g}")
     return tuple(_decoded(v) for v in value) if isinstance(value, list) else value
