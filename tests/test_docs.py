@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("tracking", "perception", "sims")
+PACKAGES = ("tracking", "perception", "sims", "adapt")
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 )

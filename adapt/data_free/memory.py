@@ -35,14 +35,12 @@ class NoMemory:
     """Nothing is remembered."""
 
     def sample(self, teacher: nn.Module, generator: torch.Generator) -> Tensor | None:
-        """Nothing."""
         return None
 
     def remember(self, x: Tensor, teacher: nn.Module, moment: Moment, generator: torch.Generator) -> None:
         """Nothing is kept."""
 
     def state(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -55,7 +55,6 @@ class Plain:
         return {"distill": self.loss(step.student(step.x), asked(step.teacher, step.x))}
 
     def state(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:

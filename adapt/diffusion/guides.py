@@ -33,6 +33,7 @@ class Guide(nn.Module):
         self.out = nn.Linear(4 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, classes) logits of images (b, c, h, w)."""
         h = self.body(x)
         return self.out(torch.cat((h.mean((2, 3)), h.amax((2, 3))), 1))
 
@@ -49,6 +50,7 @@ class MapGuide(nn.Module):
         self.out = nn.Sequential(*_stage(3 * width, width), nn.Conv2d(width, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, h, w) numbers of images (b, c, h, w)."""
         fine = self.fine(x)
         coarse = self.coarse(fine)
         coarse = coarse + self.whole(coarse.mean((2, 3)))[..., None, None]
@@ -98,6 +100,7 @@ class EventClassifier(nn.Module):
         self.out: Any = network.out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, classes) logits of representations (b, c, H, W)."""
         h = self.features(x)
         return self.out(torch.cat((h.mean((2, 3)), h.amax((2, 3))), 1))
 
@@ -118,6 +121,7 @@ class FrameDepth(nn.Module):
         self.mean, self.deviation = model.mean, model.deviation / model.network.sigma
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, h, w) inverse depth of frames (b, 1 or 3, H, W) as the model makes them."""
         from perception.depth.backbone import prepared
 
         pixels = x * self.deviation + self.mean  # not cut: a gradient must get through
