@@ -101,6 +101,7 @@ class Student(nn.Module):
         )  # points whose tangent was not finite
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Velocity (b, ...), of which `trigflow.data_of` makes the consistency function."""
         return self.velocity(x, t)
 
 
