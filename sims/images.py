@@ -51,13 +51,14 @@ def of_file(path: str | Path) -> Images:
     try:
         with np.load(path, allow_pickle=False) as file:
             names = {name.lower(): name for name in file.files}
-            pixels, labels = [
-                file[next(names[n] for n in wanted if n in names)]
+            found = [
+                [file[names[n]] for n in wanted if n in names]
                 for wanted in (("images", "x", "x_train"), ("labels", "y", "y_train"))
             ]
+            (pixels, *_), (labels, *_) = found
     except FileNotFoundError:
         raise
-    except (OSError, StopIteration, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no .npz with images and labels: {error}") from None
     if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
         raise ValueError(

@@ -39,7 +39,7 @@ class Judge(nn.Module):
         return F.silu(self.squeeze(self.body(x).flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes)."""
+        """Logits (b, classes) of x (b, c, h, w)."""
         return self.out(self.features(x))
 
 
@@ -54,7 +54,7 @@ class DepthJudge(nn.Module):
         self.out = nn.Sequential(*_stage(5 * width, width, 1), nn.Conv2d(width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of depth (b, h, w)."""
+        """Logarithms of depth (b, h, w) of x (b, 1, h, w)."""
         one = self.one(x)
         two = self.two(one)
         coarse = [F.interpolate(h, x.shape[-2:], mode="nearest") for h in (two, self.three(two))]

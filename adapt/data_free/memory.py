@@ -35,12 +35,14 @@ class NoMemory:
     """Nothing is remembered."""
 
     def sample(self, teacher: nn.Module, generator: torch.Generator) -> Tensor | None:
+        """None, as there is nothing that was kept."""
         return None
 
     def remember(self, x: Tensor, teacher: nn.Module, moment: Moment, generator: torch.Generator) -> None:
         """Nothing is kept."""
 
     def state(self) -> dict[str, Any]:
+        """An empty one, as there is nothing to keep."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.diffusion.model import SHIPPED, Diffusion
+from perception.recognize.network import Network
 from tracking.formats import weights
 
 KIND = "guide"
@@ -33,7 +34,7 @@ class Guide(nn.Module):
         self.out = nn.Linear(4 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, classes) logits of images (b, c, h, w)."""
+        """Logits (b, classes) of x (b, c, h, w)."""
         h = self.body(x)
         return self.out(torch.cat((h.mean((2, 3)), h.amax((2, 3))), 1))
 
@@ -50,7 +51,7 @@ class MapGuide(nn.Module):
         self.out = nn.Sequential(*_stage(3 * width, width), nn.Conv2d(width, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, h, w) numbers of images (b, c, h, w)."""
+        """Numbers (b, h, w) of x (b, c, h, w)."""
         fine = self.fine(x)
         coarse = self.coarse(fine)
         coarse = coarse + self.whole(coarse.mean((2, 3)))[..., None, None]
@@ -94,13 +95,12 @@ class EventClassifier(nn.Module):
     What a diffusion model of event representations makes is compressed already, as `represent` does it.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: Network):
         super().__init__()
-        self.features: Any = network.features
-        self.out: Any = network.out
+        self.features, self.out = network.features, network.out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, classes) logits of representations (b, c, H, W)."""
+        """Logits (b, classes) of representations (b, channels, H, W)."""
         h = self.features(x)
         return self.out(torch.cat((h.mean((2, 3)), h.amax((2, 3))), 1))
 
@@ -121,7 +121,7 @@ class FrameDepth(nn.Module):
         self.mean, self.deviation = model.mean, model.deviation / model.network.sigma
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, h, w) inverse depth of frames (b, 1 or 3, H, W) as the model makes them."""
+        """Inverse depth (b, h, w) of frames (b, 1 or 3, H, W)."""
         from perception.depth.backbone import prepared
 
         pixels = x * self.deviation + self.mean  # not cut: a gradient must get through

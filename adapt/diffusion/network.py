@@ -25,7 +25,7 @@ class Waves(nn.Module):
         self.register_buffer("rates", torch.arange(1.0, waves + 1), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        """(b, 2 waves) cosines and sines of times (b,)."""
+        """(b, 2 waves) of times (b,)."""
         angle = t[:, None] * self.rates
         return torch.cat((angle.cos(), angle.sin()), 1)
 
@@ -39,7 +39,7 @@ class Norm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w), each group of channels of mean square 1 times a gain."""
+        """The same shape as x (b, c, h, w)."""
         parts = x.unflatten(1, (self.groups, -1))
         return self.gain * (parts * (parts.square().mean((2, 3, 4), keepdim=True) + 1e-6).rsqrt()).flatten(
             1, 2
@@ -59,7 +59,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """(b, c, h, w) of features and what is known of the times (b, d)."""
+        """(b, out, h, w) of x (b, channels, h, w) and what is known of time (b, embedding)."""
         h = self.first(F.silu(self.norm(x)))
         scale, shift = self.time(time)[..., None, None].chunk(2, 1)
         h = self.second(F.silu(self.middle(h) * (1 + scale) + shift))
@@ -99,7 +99,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(b, c, h, w) velocity at x (b, c, h, w) and times (b,) or one for all."""
+        """Velocity (b, c, h, w) at x (b, c, h, w) and t (b,) or ()."""
         time = self.time(t.expand(len(x)) if t.ndim == 0 else t)
         h = self.inward(x / self.sigma)
         kept = []

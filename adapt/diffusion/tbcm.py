@@ -101,7 +101,7 @@ class Student(nn.Module):
         )  # points whose tangent was not finite
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(b, ...) velocity at x (b, ...) and times (b,)."""
+        """Velocity (b, ...), of which `trigflow.data_of` makes the consistency function."""
         return self.velocity(x, t)
 
 

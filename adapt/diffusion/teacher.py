@@ -71,7 +71,7 @@ class GaussianTeacher(nn.Module):
         self.mean, self.deviation, self.sigma = mean, deviation, sigma
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(b, ...) exact velocity at x (b, ...) and times (b,) or one for all."""
+        """Velocity (b, ...) at x (b, ...) and t (b,) or ()."""
         t = t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
         spread = (self.deviation * t.cos()) ** 2 + (self.sigma * t.sin()) ** 2
         turned = t.cos() * t.sin() * (self.sigma**2 - self.deviation**2) / spread

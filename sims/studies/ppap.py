@@ -39,7 +39,7 @@ from adapt.diffusion.model import Diffusion, load
 from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.sampling import even, gaussian, integrate
 from adapt.diffusion.transfer import TransferConfig, classes, transfer, values
-from adapt.diffusion.trigflow import noised
+from adapt.diffusion.trigflow import Velocity, noised
 from sims.bench.measure import machine
 from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
@@ -67,7 +67,7 @@ def led(
     for start in range(0, args.samples, args.batch):
         n = min(args.batch, args.samples - start)
         x = gaussian(n, model.size, sigma, generator)
-        velocity: Any = model.network
+        velocity: Velocity = model.network
         if guide is not None:
             velocity = guided(velocity, Guidance(guide, loss(start, n), scale, sigma))
         with torch.no_grad():

@@ -168,7 +168,7 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(64, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h / 8, w / 8)."""
+        """Something of an eighth of the size of x (b, c, h, w)."""
         return self.body(x)
 
 
