@@ -1,11 +1,11 @@
 """What late and lost messages cost: sensors at 10, 25 and 3 Hz, over a link that is not perfect.
 
-    python -m sims.streams --objects 1000 --seconds 4 --tracker gnn
+    python -m sims.streams --objects 1000 --seconds 10 --tracker gnn
 
 The same messages are filtered three times: all of them, in order, as they were made ("in order"); as they
 arrive, some late and some not at all, by `tracking.Late` ("late"); and as they arrive, with those that are
-late thrown away ("thrown away"). Each is scored at 10 Hz by what it has reported by then, against the truth
-of that moment, so being late costs in itself.
+late thrown away ("thrown away"). Each is scored at 10 Hz by what it has reported by then, moved on to that
+moment by its own velocity, against the truth of the moment, so being late costs in itself.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Link:
-    """How messages travel: `late` of them take up to `delay` s, `lost` of them do not arrive."""
+    """How messages travel: these shares of them take up to `delay` s, or do not arrive."""
 
     late: float = 0.05
     lost: float = 0.02
@@ -115,8 +115,9 @@ def simulate(world: World, link: Link, seconds: float, rng: np.random.Generator)
             truth.append((time, x))
         else:
             sensor = world.sensors[i][1]
-            messages.append(Message(time, time + _delay(link, rng), sensor, _measured(world, sensor, x, rng)))
-    return messages, truth
+            messages.append(Message(time, time, sensor, _measured(world, sensor, x, rng)))
+    delays = _delays(link, len(messages), rng)
+    return [m._replace(arrival=m.time + delay) for m, delay in zip(messages, delays)], truth
 
 
 def _appear(world, n, rng):
@@ -137,9 +138,13 @@ def _measured(world, sensor, x, rng):
     return rng.permutation(np.concatenate((z, rng.uniform(0, world.side, (rng.poisson(clutter), 2)))))
 
 
-def _delay(link, rng):
-    lost, late, delay = rng.random(), rng.random(), rng.uniform(0.01, link.delay)
-    return np.inf if lost < link.lost else delay if late < link.late else 0.0
+def _delays(link, n, rng):
+    """Of n messages, s: exactly the shares of the link are late or lost, whichever they are."""
+    delay, order = np.zeros(n), rng.permutation(n)
+    lost, late = round(link.lost * n), round(link.late * n)
+    delay[order[:lost]] = np.inf
+    delay[order[lost : lost + late]] = rng.uniform(0.01, link.delay, late)
+    return delay
 
 
 def scores(step: Callable, arrivals: list[tuple[float, Message]], truth) -> tuple[np.ndarray, float]:
@@ -158,9 +163,14 @@ def scores(step: Callable, arrivals: list[tuple[float, Message]], truth) -> tupl
             start += 1
         spent += clock.process_time() - began
         if time >= WARM_UP:
-            told = np.zeros((0, 2)) if tracks is None else tracks.mean[:, :2]
+            told = np.zeros((0, 2)) if tracks is None else _at(tracks, time)
             errors.append(gospa(x[:, :2], told, c=C, p=2.0).total)
     return np.array(errors), spent
+
+
+def _at(tracks, time):
+    """Positions (n, 2) at a later time, as whoever uses tracks would take them."""
+    return tracks.mean[:, :2] + (time - tracks.time) * tracks.mean[:, 2:]
 
 
 def study(world: World, link: Link, kind: type[Tracker], seconds: float, seed: int) -> dict:
