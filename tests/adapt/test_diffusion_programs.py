@@ -32,6 +32,7 @@ def trained(tmp_path_factory):
         yield folder, argv
 
 
+@pytest.mark.slow
 def test_the_command_trains_writes_and_has_nothing_left_to_do(trained, capsys):
     folder, argv = trained
     names = {f"d{s}.safetensors" for s in ("", "-fast", "-classifier", "-classifier-experts")}
@@ -47,6 +48,7 @@ def test_the_command_trains_writes_and_has_nothing_left_to_do(trained, capsys):
     assert torch.equal(first, load(folder / "d.safetensors").sample(2, torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.slow
 def test_a_sheet_of_samples_is_written(trained, capsys):
     image = pytest.importorskip("PIL.Image")
     folder, _ = trained
