@@ -9,14 +9,15 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 compare: $(VENV)/.core  ## PMBM, delta-GLMB, LMB and GNN on the demo scene
 	$(BIN)/python -m sims.compare $(ARGS)
 
-# Files of tests are shared out among processes, each with one thread: twice as fast as one process with two.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Tests are shared out among processes, each with one thread: twice as fast as one process with two. Those of a
+# file stay together where they are short, as they compile and make the same things.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test: $(VENV)/.dev  ## the tests that take seconds
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.dev  ## every test
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev  ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
