@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from perception.pinhole import Pinhole
+from sims import labelled
 from sims.world import Path as Way
 from sims.world import World
 
@@ -35,11 +36,7 @@ class Images(NamedTuple):
 
 def digits() -> Images:
     """The 1,797 scans of handwritten digits that come with scikit-learn, 8 x 8 pixels."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    pixels = torch.from_numpy(found.images / 16.0).float()[:, None]
-    return Images(pixels, torch.from_numpy(found.target).long())
+    return Images(*(torch.from_numpy(array) for array in labelled.digits()))
 
 
 def of_file(path: str | Path) -> Images:

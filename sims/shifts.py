@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import rotate
 
+from sims import labelled
 from sims.shapes import SHAPES, clouds
 
 DIGITS = 10
@@ -132,10 +133,8 @@ def _shift(name, classes, source, target, per_class=False):
 
 
 def _digits():
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    return found.images / 16.0, found.target
+    found = labelled.digits()
+    return found.x[:, 0].astype(float), found.y
 
 
 def _tailed(y, rows, share):

@@ -6,7 +6,7 @@ samples, the schedule and the optimiser. Labels do not exist here.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -233,23 +233,35 @@ def refuse_infinite(x: Tensor, index: Tensor, what: str) -> None:
         )
 
 
-@torch.no_grad()
 def refresh(split: Split, samples: Samples, indices: list[Tensor]) -> None:
     """Set what batch norm remembers to mean and variance of the samples, averaged over batches."""
+    like = next(iter(split.model.parameters()))
+    remember(split, (as_input(x, like) for x in samples.batches(indices)), split)
+
+
+@torch.no_grad()
+def remember(split: Split, batches: Iterable[Tensor], say: Callable[[Tensor], object]) -> None:
+    """Set what batch norm remembers to mean and variance over batches, each by its size.
+
+    Args:
+        split:   whose layers.
+        batches: (b, ...) of whatever `say` takes.
+        say:     calls the split with a batch.
+    """
     if not split.norms:
         return
-    like = next(iter(split.model.parameters()))
     sums = [(torch.zeros_like(norm.mean), torch.zeros_like(norm.var)) for norm in split.norms]
     split.use(batch_statistics=True, momentum=1.0)
-    total = sum(len(index) for index in indices)
-    for index, x in zip(indices, samples.batches(indices)):
-        split(as_input(x, like))
+    total = 0
+    for x in batches:
+        say(x)
+        total += len(x)
         for norm, (mean, var) in zip(split.norms, sums):
-            mean += norm.mean * (len(index) / total)
-            var += norm.var * (len(index) / total)
+            mean += norm.mean * len(x)
+            var += norm.var * len(x)
     for norm, (mean, var) in zip(split.norms, sums):
-        norm.mean.copy_(mean)
-        norm.var.copy_(var)
+        norm.mean.copy_(mean / total)
+        norm.var.copy_(var / total)
     split.use(batch_statistics=False)
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.source_free.engine import remember
 from adapt.source_free.scores import EPS, effective_classes, entropy
 from adapt.source_free.split import Split, copy_of, split_of
 from adapt.source_free.surrogates import Tone, all_reconstructed, reconstructed, voxels_of
@@ -36,6 +37,7 @@ from perception.reconstruct.model import Reconstructor
 from perception.reconstruct.model import load as load_reconstructor
 from perception.training import Run, RunConfig
 
+AT_ONCE = 50  # streams
 Prepare = Callable[[Tensor], Tensor]
 Vision = Callable[[Tensor], Tensor]
 
@@ -138,7 +140,7 @@ class Source(nn.Module):
     def anchors(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Which surrogate of (n, N, H, W) is each stream's anchor (n,), and what is said of it (n, C)."""
         self.eval()
-        p = torch.cat([self(part).softmax(-1) for part in images.split(50)])
+        p = torch.cat([self(part).softmax(-1) for part in images.split(AT_ONCE)])
         which = anchors(p)
         return which, p[torch.arange(len(p)), which]
 
@@ -359,26 +361,7 @@ def prepared_source(model: nn.Module, images: Tensor, prepare: Prepare) -> Sourc
                 "(torch.export.Dim)"
             )
         source = Source(split, tone, prepare)
-        _refresh(source, images)
+        remember(split, images.split(AT_ONCE), source)
         said = source.anchors(images)[1]
         found.append((float(entropy(said).mean()), source))
     return min(found, key=lambda row: row[0])[1]
-
-
-@torch.no_grad()
-def _refresh(source, images):
-    """Let batch norm of the source know surrogates. Source: Li et al. (2016), AdaBN."""
-    if not (norms := source.split.norms):
-        return
-    sums = [(torch.zeros_like(n.mean), torch.zeros_like(n.var)) for n in norms]
-    parts = images.split(50)
-    source.split.use(batch_statistics=True, momentum=1.0)
-    for part in parts:
-        source(part)
-        for norm, (mean, var) in zip(norms, sums):
-            mean += norm.mean * (len(part) / len(images))
-            var += norm.var * (len(part) / len(images))
-    for norm, (mean, var) in zip(norms, sums):
-        norm.mean.copy_(mean)
-        norm.var.copy_(var)
-    source.eval()

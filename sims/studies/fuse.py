@@ -45,7 +45,8 @@ from sims.table import interval
 from sims.train.fuse import N_ROOMS, N_TEST, TEST
 from sims.train.fuse_data import made
 from sims.train.fuse_score import disparities, relative_errors
-from sims.train.fuse_stages import STEPS, Plan, aligned_events, fused, steps_of, taught
+from sims.train.fuse_stages import STEPS, aligned_events, fused, steps_of, taught
+from sims.train.plan import Plan
 from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.fuse"

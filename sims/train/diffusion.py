@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from adapt.diffusion.experts import Experts
 from adapt.diffusion.guidance import toward_class
@@ -36,17 +35,16 @@ from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.tbcm import Config, Student, tbcm
 from adapt.diffusion.teacher import teach
 from adapt.diffusion.transfer import TransferConfig, classes
-from perception.training import Run, RunConfig
+from perception.training import Run
 from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import Judge, accuracy, distance, learned
+from sims.train.plan import Plan
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.diffusion"
-SHOWN, SAVED = 20.0, 60.0  # s
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
-RATE = {"teach": 3e-3, "distil": 5e-4}
-AVERAGE = {"teach": 0.995, "distil": 0.98}
+SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 5e-4, "average": 0.98}}
 HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
 
@@ -64,43 +62,6 @@ Samples look like those images and like nothing else.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How stages are trained.
-
-    steps:   of each stage.
-    seed:    of weights and batches.
-    resume:  where stages are saved and go on from, or None.
-    about:   what a saved stage must agree in to be gone on with.
-    device:  where they are trained.
-    advance: told the run and the means of the parts of its loss, now and then.
-    """
-
-    steps: dict[str, int] = field(default_factory=lambda: dict(STEPS))
-    seed: int = 0
-    resume: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    advance: Callable[[Run, dict[str, float]], object] = lambda run, parts: None
-
-    def train(self, stage: str, network: nn.Module, loss: Any) -> None:
-        """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
-        network.to(self.device)
-        config = RunConfig(steps=self.steps[stage], rate=RATE[stage], average=AVERAGE[stage])
-        training = Run(network, loss, config, self.seed, self.about)
-        file = None if self.resume is None else self.resume.with_name(f"{self.resume.name}.{stage}")
-        if file is not None and file.exists():
-            training.resume(file)
-        saved = time.monotonic()
-        while not training.done:
-            self.advance(training, training.train(SHOWN))
-            if file is not None and (time.monotonic() - saved > SAVED or training.done):
-                training.save(file)
-                saved = time.monotonic()
-        training.use_average()
-        network.eval()
-
-
 def taught(plan: Plan, images: Images, width: int, levels: int, batch: int = 64) -> Diffusion:
     """A model that has learned images, of which it never sees a label."""
     pixels = images.pixels
@@ -109,7 +70,7 @@ def taught(plan: Plan, images: Images, width: int, levels: int, batch: int = 64)
     channels, height, side = pixels.shape[1:]
     mean, deviation = float(pixels.mean()), float(pixels.std())
     model = Diffusion(network, (channels, height, side), mean, deviation)
-    plan.train("teach", network, teach(model.scaled(pixels), batch))
+    plan.train("teach", network, teach(model.scaled(pixels), batch), **SETTINGS["teach"])
     return model
 
 
@@ -118,7 +79,7 @@ def distilled(plan: Plan, model: Diffusion, config: Config | None = None) -> tup
     torch.manual_seed(plan.seed + 1)
     student = Student(model.network, model.network.sigma)
     config = config or Config(warm_up=max(plan.steps["distil"] // 6, 1))
-    plan.train("distil", student, tbcm(model.network, model.size, config))
+    plan.train("distil", student, tbcm(model.network, model.size, config), **SETTINGS["distil"])
     assert isinstance(student.velocity, UNet)
     return replace(model, network=student.velocity.eval(), jumps=True), int(student.skipped)
 

@@ -29,7 +29,8 @@ from perception.training import Run
 from sims.rooms import CONDITIONS, WINDOW
 from sims.train.fuse_data import DATA, made, recorded
 from sims.train.fuse_score import FARTHEST, depths, metric_errors
-from sims.train.fuse_stages import STEPS, Plan, adapted, aligned_events, fused, steps_of, taught
+from sims.train.fuse_stages import STEPS, adapted, aligned_events, fused, steps_of, taught
+from sims.train.plan import Plan
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 

@@ -1,11 +1,5 @@
 """The stages of a training of FUSE (`perception.depth.fit`), each to its end or from where it was saved."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -13,48 +7,10 @@ from perception.depth import fit
 from perception.depth.backbone import Backbone
 from perception.depth.fuse import FUSE
 from perception.depth.pairs import PairSource
-from perception.training import Run, RunConfig
+from sims.train.plan import Plan
 
-SHOWN, SAVED = 30.0, 60.0  # s
 STEPS = {"teach": 5000, "align": 2500, "fuse": 3000, "adapt": 1500}
 RATE = {"teach": 1.5e-3, "align": 1e-3, "fuse": 1e-3, "adapt": 1e-3}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How stages are trained.
-
-    steps:   of each stage.
-    seed:    of weights and batches.
-    resume:  where stages are saved and go on from, or None.
-    about:   what a saved stage must agree in to be gone on with.
-    device:  where they are trained.
-    advance: told the run and the means of the parts of its loss, now and then.
-    """
-
-    steps: dict[str, int]
-    seed: int = 0
-    resume: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    advance: Callable[[Run, dict[str, float]], object] = lambda run, parts: None
-
-    def train(self, stage: str, network: nn.Module, loss: Any) -> None:
-        """Train a stage to its end, or go on where it was; its averaged weights are then in the network."""
-        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        config = RunConfig(steps=self.steps[stage], rate=RATE[stage], muon=3.0, average=0.995)
-        training = Run(network, loss, config, self.seed, self.about)
-        file = None if self.resume is None else self.resume.with_name(f"{self.resume.name}.{stage}")
-        if file is not None and file.exists():
-            training.resume(file)
-        saved = time.monotonic()
-        while not training.done:
-            self.advance(training, training.train(SHOWN))
-            if file is not None and (time.monotonic() - saved > SAVED or training.done):
-                training.save(file)
-                saved = time.monotonic()
-        training.use_average()
-        network.eval()
 
 
 def steps_of(scale: float) -> dict[str, int]:
@@ -66,7 +22,7 @@ def taught(plan: Plan, pairs: PairSource) -> Backbone:
     """A tiny backbone that knows depth of clean frames."""
     torch.manual_seed(plan.seed)
     backbone = Backbone.tiny(pairs[:1].clean.shape[2])
-    plan.train("teach", backbone, fit.teach(pairs))
+    _train(plan, "teach", backbone, fit.teach(pairs))
     return backbone
 
 
@@ -80,7 +36,7 @@ def aligned_events(plan: Plan, backbone: Backbone, pairs: PairSource, from_nothi
         network.events.requires_grad_(True)
     else:
         fit.with_lora(network.events)
-    plan.train("align", network, fit.align(pairs))
+    _train(plan, "align", network, fit.align(pairs))
     fit.merged(network.events)
     return network.events
 
@@ -98,7 +54,7 @@ def fused(
     network = FUSE(backbone, events, fusion)
     network.requires_grad_(False)
     network.fuse.requires_grad_(True)
-    plan.train("fuse", network, fit.fuse(pairs, events=with_events))
+    _train(plan, "fuse", network, fit.fuse(pairs, events=with_events))
     return network
 
 
@@ -108,4 +64,9 @@ def adapted(plan: Plan, network: FUSE, pairs: PairSource, farthest: float) -> No
     network.requires_grad_(False)
     network.decoder.requires_grad_(True)
     network.doubt.requires_grad_(True)
-    plan.train("adapt", network, fit.adapt(pairs, farthest))
+    _train(plan, "adapt", network, fit.adapt(pairs, farthest))
+
+
+def _train(plan: Plan, stage: str, network: nn.Module, loss: fit.Loss) -> None:
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plan.train(stage, network, loss, rate=RATE[stage], muon=3.0, average=0.995)
