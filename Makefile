@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: compare test test-all lint clean system
+.PHONY: api compare test test-all lint clean system
 
 compare: $(VENV)/.core  ## PMBM, delta-GLMB, LMB and GNN on the demo scene
 	$(BIN)/python -m sims.compare $(ARGS)
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev  ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+api: $(VENV)/.dev  ## the API reference, of the docstrings
+	$(BIN)/python docs/reference/build.py build/api
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
