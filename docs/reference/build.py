@@ -27,7 +27,7 @@ def names(package: str) -> list[str]:
 
 
 def importable(name: str) -> bool:
-    """Whether a module's extras are there; brings the names that a package imports when they are asked for."""
+    """Whether a module imports; brings the names that a package imports when they are asked for."""
     try:
         module = importlib.import_module(name)
     except ImportError as error:
