@@ -14,7 +14,8 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
 --clean poisoned teachers and clean ones are looked at without data. A teacher is trained for every trigger
-and seed. What did not reproduce is in docs/data_free/README.md. Exit status as of `sims.compare`.
+and seed. What did not reproduce is in docs/data_free/README.md. What --json has already is not computed
+again. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,10 @@ from adapt.data_free.scan import class_excess, judged
 from adapt.data_free.search import SEARCH
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
-from sims.bench.measure import machine
+from sims.studies.record import Record
 from sims.table import interval
 from sims.teachers import Task, digits, fresh, mnist, trained
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.abd"
 TEACHER, STUDENT = "resnet-16", "resnet-8"
@@ -91,27 +92,29 @@ def scored(task: Task, network: nn.Module, trigger: Trigger) -> dict[str, float]
     }
 
 
-def one(task: Task, name: str, seed: int, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def one(
+    task: Task, name: str, seed: int, args: argparse.Namespace, record: Record, console: Console
+) -> dict[str, Any]:
     """All rows of one poisoned teacher."""
     trigger = TRIGGERS[name]
     x, y = poisoned(task.x, task.y, trigger)
     teacher = trained(replace(task, x=x, y=y), TEACHER, seed, args.teacher_steps)
     config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
-    found: dict[str, Any] = {
-        "trigger": name,
-        "seed": seed,
-        "rows": {"teacher": scored(task, teacher, trigger)},
-    }
-    for row in args.rows:
+
+    def taught(row: str) -> dict[str, float]:
         start = time.process_time()
         student = student_of(task, teacher, row, config)
-        found["rows"][row] = scored(task, student, trigger) | {"cpu_s": round(time.process_time() - start, 1)}
-        said = found["rows"][row]
+        return scored(task, student, trigger) | {"cpu_s": round(time.process_time() - start, 1)}
+
+    rows = {"teacher": record.part(f"{name}, {seed}, teacher", partial(scored, task, teacher, trigger))}
+    for row in args.rows:
+        rows[row] = said = record.part(f"{name}, {seed}, {row}", partial(taught, row))
         console.print(
             f"{name}, seed {seed}: {row}: {said['accuracy']:.1f}/{said['success']:.1f}", highlight=False
         )
+    found: dict[str, Any] = {"trigger": name, "seed": seed, "rows": rows}
     if args.scan:
-        found["scan"] = looked_at(teacher, task)
+        found["scan"] = record.part(f"{name}, {seed}, scan", partial(looked_at, teacher, task))
     return found
 
 
@@ -121,20 +124,25 @@ def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
     return {"target": said.target, "score": said.score, "sure": said.sure, "alarm": said.alarm}
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All triggers, seeds and rows."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
     found: dict[str, Any] = {"poisoned": [], "clean": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         task = mnist(args.data, args.images, seed, args.side) if args.data else digits(seed)
-        found["poisoned"] += [one(task, name, seed, args, console) for name in args.triggers]
+        found["poisoned"] += [one(task, name, seed, args, record, console) for name in args.triggers]
     for seed in range(args.clean):
         task = mnist(args.data, args.images, seed, args.side) if args.data else digits(seed)
-        teacher = trained(task, TEACHER, 500 + seed, args.teacher_steps)
-        found["clean"].append({"accuracy": task.accuracy(teacher)} | looked_at(teacher, task))
+        found["clean"].append(record.part(f"clean, {seed}, scan", partial(clean, task, seed, args)))
         console.print(f"clean teacher {seed}: {found['clean'][-1]}", highlight=False)
     return found
+
+
+def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """What a scan says of a teacher that was not poisoned."""
+    teacher = trained(task, TEACHER, 500 + seed, args.teacher_steps)
+    return {"accuracy": task.accuracy(teacher)} | looked_at(teacher, task)
 
 
 def show(found: dict[str, Any], rows: Sequence[str]) -> None:
@@ -169,12 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
-        show(found, args.rows)
-        if args.json:
-            about = {k: v for k, v in vars(args).items() if k not in ("json", "data", "quick")}
-            about["task"] = "mnist" if args.data else "digits"
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+        settings = {k: getattr(args, k) for k in ("images", "side", "teacher_steps", "epochs", "rounds")}
+        record = Record(args.json, task="mnist" if args.data else "digits", **settings)
+        show(study(args, record), args.rows)
 
     return run(PROGRAM, work)
 

@@ -18,7 +18,7 @@ paired, over all test tasks of all seeds. Rows:
     no replay        without tasks of the memory
     real data        MAML on real images of the training classes, which no endpoint gives away: an upper bound
 
-Exit status as of `sims.compare`.
+What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ from adapt.black_box import (
 )
 from adapt.black_box.episodes import adapted, answers_kl, outer
 from adapt.black_box.memory import Task, TaskMemory
-from sims.bench.measure import machine
 from sims.labelled import Images, digits, omniglot
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.bidf_mkd"
 WAYS, QUERIES = 5, 15
@@ -257,7 +257,7 @@ def trained(
     return MetaLearner(apis, model, known.shape, replace(config, **VARIANTS[row])).train()
 
 
-def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record, advance: Callable[[str], object]) -> dict[str, Any]:
     """Row -> for each seed accuracies by shots, queries asked and CPU seconds."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {row: [] for row in args.rows}
@@ -267,18 +267,28 @@ def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[st
             apis, own = endpoints(known, args.apis, seed, stack, args.http)
             advance(f"seed {seed}: endpoints are right about {np.mean(own):.3f} of their own test images")
             for row in args.rows:
-                before, start = sum(api.queries for api in apis), time.process_time()
-                model = trained(row, apis, int(np.argmax(own)), known, args, seed)
-                seconds = time.process_time() - start
-                result = {str(shots): scored(model, known, shots, args, seed) for shots in args.shots}
-                asked = sum(api.queries for api in apis) - before
-                found[row].append(result | {"queries": asked, "cpu_s": round(seconds, 1)})
+                work = partial(one_run, row, apis, int(np.argmax(own)), known, args, seed)
+                result = record.part(f"{seed}, {row}", work)
+                found[row].append(result)
                 said = ", ".join(
-                    f"{s}-shot {np.mean(r['common']):.4f}, {np.mean(r['best']):.4f} at rate {r['rate']}"
-                    for s, r in result.items()
+                    f"{s}-shot {np.mean(result[s]['common']):.4f}, "
+                    f"{np.mean(result[s]['best']):.4f} at rate {result[s]['rate']}"
+                    for s in map(str, args.shots)
                 )
-                advance(f"seed {seed}, {row}: {said}, {asked:,} queries, {seconds:.0f} s")
+                advance(f"seed {seed}, {row}: {said}, {result['queries']:,} queries, {result['cpu_s']:.0f} s")
     return found
+
+
+def one_run(
+    row: str, apis: Sequence[BlackBox], best: int, known: World, args: argparse.Namespace, seed: int
+) -> dict[str, Any]:
+    """Scores of a row by shots, the queries that it asked and CPU seconds of its training."""
+    before, start = sum(api.queries for api in apis), time.process_time()
+    model = trained(row, apis, best, known, args, seed)
+    seconds = time.process_time() - start
+    asked = sum(api.queries for api in apis) - before
+    result = {str(shots): scored(model, known, shots, args, seed) for shots in args.shots}
+    return result | {"queries": asked, "cpu_s": round(seconds, 1)}
 
 
 def show(found: dict[str, Any], args: argparse.Namespace) -> None:
@@ -321,15 +331,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         console = Console(stderr=True)
-        found = study(args, lambda line: console.print(line, highlight=False))
-        show(found, args)
-        if args.json:
-            about = {
-                n: getattr(args, n) for n in ("seeds", "dataset", "split", "apis", "updates", "tasks", "http")
-            }
-            write_json(
-                args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "rows": found}
-            )
+        names = ("dataset", "split", "apis", "updates", "tasks", "shots", "http")
+        record = Record(args.json, **{name: getattr(args, name) for name in names})
+        show(study(args, record, lambda line: console.print(line, highlight=False)), args)
 
     return run(PROGRAM, work)
 

@@ -18,14 +18,14 @@ intervals are 95 %, paired over seeds:
     EventDance          all losses; and without each
     supervised          a network of events learns the true labels, as a bound
 
-Exit status as of `sims.compare`.
+What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,12 @@ from perception.events import EventStream
 from perception.events.represent import count_image
 from perception.recognize.fit import FitConfig, fit
 from perception.reconstruct import load
-from sims.bench.measure import machine
 from sims.digits import DIGIT, SIDE, canvas, saccades
 from sims.nmnist import load as load_nmnist
 from sims.shift_sources import fitted, predicted
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.eventdance"
 TASKS = ("nmnist", "digits")
@@ -163,15 +163,14 @@ def _said(model: nn.Module, x: Tensor) -> np.ndarray:
     return predicted(model, x.numpy()).argmax(1).numpy()
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
-    """All tasks and seeds: {task: {row: accuracies (seeds, 2)}}."""
+def study(args: argparse.Namespace, record: Record) -> None:
+    """All tasks and seeds."""
     torch.set_num_threads(1)
-    console, result = Console(stderr=True), {}
+    console = Console(stderr=True)
     for name in args.tasks:
-        rows = [one_seed(name, args, seed, console) for seed in range(args.first, args.first + args.seeds)]
-        result[name] = {row: [found[row] for found in rows] for row in rows[0]}
-        show(name, result[name], args.seeds)
-    return result
+        seeds = range(args.first, args.first + args.seeds)
+        parts = [record.part(f"{name}, {s}", partial(one_seed, name, args, s, console)) for s in seeds]
+        show(name, {row: [found[row] for found in parts] for row in parts[0]}, args.seeds)
 
 
 def show(name: str, found: dict[str, list[list[float]]], seeds: int) -> None:
@@ -190,16 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
 
-    def work() -> None:
-        found = study(args)
-        if args.json:
-            about = {name: getattr(args, name) for name in ("seeds", "first", "steps", "epochs", "images")}
-            write_json(
-                args.json,
-                {**about, "machine": machine(), "date": date.today().isoformat(), "accuracy": found},
-            )
-
-    return run(PROGRAM, work)
+    names = ("steps", "epochs", "images", "recordings", "ablations")
+    settings = {name: getattr(args, name) for name in names}
+    return run(PROGRAM, lambda: study(args, Record(args.json, **settings)))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -14,14 +14,14 @@ last five rounds; intervals are 95 %, paired, over seeds. Rows:
     fedavg + noise                       FedFTG's distillation on uniform noise
     fedavg + ftg - PART                  FedFTG without hard samples, label sampling or class ensemble
 
-Exit status as of `sims.compare`.
+What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ from adapt.federated import (
 from adapt.federated.baselines import DistilConfig
 from adapt.federated.rounds import Refine
 from adapt.federated.rules import Rule
-from sims.bench.measure import machine
 from sims.labelled import Images, digits, event_counts, mnist
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.fedftg"
 CLASSES = 10
@@ -174,7 +174,7 @@ def summary(result: FedResult, target: float) -> dict[str, Any]:
     }
 
 
-def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record, advance: Callable[[str], object]) -> dict[str, Any]:
     """All rows at all concentrations: name of the concentration -> row -> a summary for each seed."""
     torch.set_num_threads(1)
     images = loaded(args.dataset, args.data)
@@ -183,7 +183,8 @@ def study(args: argparse.Namespace, advance: Callable[[str], object]) -> dict[st
         rows: dict[str, list[Any]] = {row: [] for row in args.rows}
         for seed in range(args.seeds):
             for row in args.rows:
-                rows[row].append(one_run(row, images, alpha, seed, args))
+                work = partial(one_run, row, images, alpha, seed, args)
+                rows[row].append(record.part(f"alpha {alpha:g}, {seed}, {row}", work))
                 advance(f"alpha {alpha:g}, seed {seed}, {row}: {rows[row][-1]['last']:.4f}")
         found[f"{alpha:g}"] = rows
     return found
@@ -235,13 +236,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         console = Console(stderr=True)
-        found = study(args, lambda line: console.print(line, highlight=False))
-        show(found, args)
-        if args.json:
-            about = {name: getattr(args, name) for name in ("seeds", "dataset", "rounds", "target")}
-            write_json(
-                args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "found": found}
-            )
+        settings = {name: getattr(args, name) for name in ("dataset", "rounds", "target")}
+        record = Record(args.json, **settings)
+        show(study(args, record, lambda line: console.print(line, highlight=False)), args)
 
     return run(PROGRAM, work)
 

@@ -18,14 +18,14 @@ averaged. Rows:
     FUSE                      as the paper has it
 
 and columns: the conditions of `sims.rooms`, still: clean frames without an event, as of a camera that stands.
-Exit status as of `sims.compare`.
+What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,15 @@ from perception.depth.backbone import prepared, prepared_events
 from perception.depth.fuse import FUSE
 from perception.depth.pairs import Pairs
 from perception.training import Run
-from sims.bench.measure import machine
 from sims.rooms import CONDITIONS
+from sims.studies.record import Record
 from sims.table import interval
 from sims.train.fuse import N_ROOMS, N_TEST, TEST
 from sims.train.fuse_data import made
 from sims.train.fuse_score import disparities, relative_errors
 from sims.train.fuse_stages import STEPS, aligned_events, fused, steps_of, taught
 from sims.train.plan import Plan
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.fuse"
 SPOILT = ("night", "blur", "overexposed")
@@ -139,16 +139,17 @@ def summary(row: dict[str, list[float]]) -> str:
     return ", ".join(f"{name} {np.mean(values):.3f}" for name, values in row.items())
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All seeds."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
     if args.resume is not None:
         args.resume.mkdir(parents=True, exist_ok=True)
-    seeds = range(TEST, TEST + args.tests)
-    tests = {name: made(seeds, args.side, console, (name,)) for name in CONDITIONS}
+    rooms = range(TEST, TEST + args.tests)
+    tests = {name: made(rooms, args.side, console, (name,)) for name in CONDITIONS}
     tests["still"] = without_events(tests["clean"])
-    found = [one_seed(seed, args, tests, console) for seed in range(args.seeds)]
+    seeds = range(args.seeds)
+    found = [record.part(f"seed {s}", partial(one_seed, s, args, tests, console)) for s in seeds]
     mean: Found = {
         row: {name: np.mean([f["errors"][row][name] for f in found], 0).tolist() for name in COLUMNS}
         for row in ROWS
@@ -198,11 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
-        show(found)
-        if args.json:
-            about = {name: getattr(args, name) for name in ("seeds", "rooms", "tests", "side", "scale")}
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+        names = ("rooms", "tests", "side", "scale")
+        record = Record(args.json, **{name: getattr(args, name) for name in names})
+        show(study(args, record))
 
     return run(PROGRAM, work)
 

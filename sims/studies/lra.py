@@ -18,7 +18,8 @@ with --data), networks of some thousand weights, minutes of one core. Two studie
 
 The last row of the generator study, clean, distils real training images. Accuracies are of test images,
 percent, read for reporting alone; stability is over the last two thirds of the epochs. What did not reproduce
-is in docs/data_free/README.md. Exit status as of `sims.compare`.
+is in docs/data_free/README.md. What --json has already is not computed again. Exit status as of
+`sims.compare`.
 """
 
 import argparse
@@ -26,7 +27,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from functools import partial
 from typing import Any
 
@@ -42,10 +42,10 @@ from adapt.data_free.memory import RingBuffer
 from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, wanted
 from adapt.data_free.sources import Moment, Parts, TensorSource
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
-from sims.bench.measure import machine
+from sims.studies.record import Record
 from sims.table import interval
 from sims.teachers import Task, digits, fresh, mnist, scores, trained
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
 TEACHER, STUDENT = "cnn-16", "cnn-8"
@@ -107,7 +107,7 @@ def loop(task: Task, teacher: nn.Module, name: str, settings: Settings) -> list[
     return [row["accuracy"] for row in d.fit()]
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """Curves of all rows and seeds, with their stability."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -115,7 +115,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         task = mnist(args.data, args.images, seed) if args.data else digits(seed)
         teacher = trained(task, TEACHER, seed, args.teacher_steps)
-        found["teachers"].append(task.accuracy(teacher))
+        found["teachers"].append(record.part(f"teacher {seed}", partial(task.accuracy, teacher)))
         config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
         settings = replace(SMALL, config=config, bn=args.bn)
         rows: list[tuple[str, str, Callable[[], list[float]]]] = []
@@ -125,12 +125,17 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
             names = args.rows or (*UPDATES, "vae", "clean")
             rows += [("generator", name, partial(loop, task, teacher, name, settings)) for name in names]
         for kind, name, work in rows:
-            start = time.process_time()
-            curve = work()
-            row = {"seed": seed, "cpu_s": round(time.process_time() - start, 1), "curve": curve}
-            found[kind].setdefault(name, []).append(row | asdict(stability(curve)))
-            console.print(f"seed {seed}: {kind}: {name}: {curve[-1]:.1f}", highlight=False)
+            row = record.part(f"{kind}, {name}, {seed}", partial(timed, work))
+            found[kind].setdefault(name, []).append(row | asdict(stability(row["curve"])))
+            console.print(f"seed {seed}: {kind}: {name}: {row['curve'][-1]:.1f}", highlight=False)
     return found
+
+
+def timed(work: Callable[[], list[float]]) -> dict[str, Any]:
+    """A curve, and the CPU seconds that it took."""
+    start = time.process_time()
+    curve = work()
+    return {"cpu_s": round(time.process_time() - start, 1), "curve": curve}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -174,12 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
-        show(found)
-        if args.json:
-            about = {k: v for k, v in vars(args).items() if k not in ("json", "data", "quick")}
-            about["task"] = "mnist" if args.data else "digits"
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+        settings = {k: getattr(args, k) for k in ("images", "teacher_steps", "epochs", "rounds", "bn")}
+        record = Record(args.json, task="mnist" if args.data else "digits", **settings)
+        show(study(args, record))
 
     return run(PROGRAM, work)
 

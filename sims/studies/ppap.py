@@ -15,13 +15,13 @@ Accuracy is whether a judge, another network trained apart, sees in a sample the
 distance is Frechet's, of the judge's features, to real images. The same scale means different things to
 different guides, so whole fronts are shown. With --depth a regressor of depth is the guide of a model of
 ray-cast rooms: the error is that of the logarithm of depth, by another network, between a sample and the
-room that was asked for. Exit status as of `sims.compare`.
+room that was asked for. What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,11 @@ from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.sampling import even, gaussian, integrate
 from adapt.diffusion.transfer import TransferConfig, classes, transfer, values
 from adapt.diffusion.trigflow import Velocity, noised
-from sims.bench.measure import machine
 from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, natural, output, positive, run, write_json
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.ppap"
 HELD_OUT = 500  # images
@@ -175,7 +175,7 @@ def one_depth(seed: int, model: Diffusion, args: Any, console: Console) -> Rows:
     return rows
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All seeds."""
     torch.set_num_threads(1)
     model, console = load(args.model), Console(stderr=True)
@@ -183,12 +183,12 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{args.model} is a consistency model; a teacher is wanted")
     seeds = range(args.seed, args.seed + args.seeds)
     if args.depth:
-        return {"seeds": [one_depth(seed, model, args, console) for seed in seeds]}
+        return {"seeds": [record.part(f"{s}", partial(one_depth, s, model, args, console)) for s in seeds]}
     images = digits() if args.images is None else of_file(args.images)
     if images.pixels.shape[1:] != model.size:
         raise ValueError(f"images are of {tuple(images.pixels.shape[1:])}, the model makes {model.size}")
     data = split(images, HELD_OUT)
-    return {"seeds": [one_seed(seed, model, data, args, console) for seed in seeds]}
+    return {"seeds": [record.part(f"{s}", partial(one_seed, s, model, data, args, console)) for s in seeds]}
 
 
 def show(found: dict[str, Any], args: argparse.Namespace) -> None:
@@ -225,11 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
-        show(found, args)
-        if args.json:
-            about = {k: v for k, v in vars(args).items() if k not in ("json", "images", "quick")}
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+        left_out = ("json", "images", "quick", "seed", "seeds")
+        record = Record(args.json, **{k: v for k, v in vars(args).items() if k not in left_out})
+        show(study(args, record), args)
 
     return run(PROGRAM, work)
 

@@ -6,14 +6,14 @@ With --saccades, also a classifier that has never seen a real recording: it is t
 scikit-learn (8 x 8 scans of other people's handwriting) moved in front of a simulated camera.
 
 N-MNIST itself (Orchard et al. 2015) is not part of the toolkit; --data says where it is. A spiking network of
-similar size trained on 1,000 such recordings reaches about 0.92. Exit status as of `sims.compare`.
+similar size trained on 1,000 such recordings reaches about 0.92. What --json
+has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from functools import partial
 from typing import Any
 
@@ -26,10 +26,10 @@ from rich.table import Table
 from perception.events import EventStream
 from perception.recognize.fit import FitConfig, fit
 from perception.recognize.network import NAMES
-from sims.bench.measure import machine
 from sims.digits import saccades
 from sims.nmnist import load
-from tracking.program import Parser, natural, output, positive, run, write_json
+from sims.studies.record import Record
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.recognize"
 
@@ -41,7 +41,7 @@ def folds_of(number: int, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """Accuracies by representation and fold."""
     torch.set_num_threads(1)
     streams, digits = load(args.data)
@@ -51,24 +51,32 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
+
+        def one_fold(config: FitConfig, k: int) -> dict[str, float]:
+            task = progress.add_task(f"{config.representation}, fold {k + 1}", total=args.steps)
+            train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            start = time.process_time()
+            taught = [streams[i] for i in train], [labels[i] for i in train]
+            classifier = fit(*taught, config, partial(_show, progress, task))
+            minutes = (time.process_time() - start) / 60
+            right = accuracy(classifier, [streams[i] for i in test], [labels[i] for i in test])
+            return {"accuracy": right, "cpu_minutes": round(minutes, 2)}
+
+        def elsewhere(recordings: tuple[list[EventStream], list[str]], config: FitConfig) -> float:
+            return accuracy(fit(*recordings, config), streams, labels)
+
         for name in args.representations:
             config = FitConfig(representation=name, steps=args.steps, seed=args.seed)
-            rows, start = [], time.process_time()
+            rows = []
             for k in range(args.folds):
-                task = progress.add_task(f"{name}, fold {k + 1}", total=args.steps)
-                train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-                classifier = fit(
-                    [streams[i] for i in train],
-                    [labels[i] for i in train],
-                    config,
-                    partial(_show, progress, task),
-                )
-                rows.append(accuracy(classifier, [streams[i] for i in test], [labels[i] for i in test]))
-            minutes = (time.process_time() - start) / 60
-            found[name] = {"accuracy": float(np.mean(rows)), "folds": rows, "cpu_minutes": round(minutes, 1)}
+                rows.append(record.part(f"{name}, fold {k + 1}", partial(one_fold, config, k)))
+                console.print(f"{name}, fold {k + 1}: {rows[-1]['accuracy']:.3f}", highlight=False)
+            folds, minutes = ([row[key] for row in rows] for key in ("accuracy", "cpu_minutes"))
+            found[name] = {"accuracy": float(np.mean(folds)), "folds": folds, "cpu_minutes": sum(minutes)}
             if simulated is not None:
-                classifier = fit(*simulated, config)
-                found[name]["trained on simulated saccades"] = accuracy(classifier, streams, labels)
+                found[name]["trained on simulated saccades"] = record.part(
+                    f"{name}, saccades", partial(elsewhere, simulated, config)
+                )
     return found
 
 
@@ -87,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
+        record = Record(args.json, folds=args.folds, steps=args.steps, seed=args.seed)
+        found = study(args, record)
         table = Table("representation", "accuracy", "folds", "CPU minutes", "simulated saccades only")
         for name, row in found.items():
             folds = " ".join(f"{a:.3f}" for a in row["folds"])
@@ -95,9 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             cells = (f"{row['accuracy']:.4f}", folds, f"{row['cpu_minutes']:.1f}")
             table.add_row(name, *cells, "" if alone is None else f"{alone:.3f}")
         Console(width=110).print(table)
-        if args.json:
-            about = {"folds": args.folds, "steps": args.steps, "seed": args.seed, "machine": machine()}
-            write_json(args.json, {**about, "date": date.today().isoformat(), "representations": found})
 
     return run(PROGRAM, work)
 

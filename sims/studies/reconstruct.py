@@ -7,13 +7,13 @@ pixels, every variant with the same clips, batches and steps, on one CPU core, f
 it sums of events, the best high-pass filter (chosen on clips of its own), and the shipped weights. Flow is
 learned or, to tell the two apart, that of the simulator. Test clips are of other rooms; frames from the
 ninth on count; errors are after the best gain and offset of each frame, by its variance. Intervals are 95
-%, paired over clips. Exit status as of `sims.compare`.
+%, paired over clips. What --json has already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,11 @@ from perception.reconstruct.fit import Sequences, photometric, supervised
 from perception.reconstruct.model import SHIPPED, load
 from perception.reconstruct.networks import FireFlowNet, FireNet
 from perception.training import Run, RunConfig
-from sims.bench.measure import machine
+from sims.studies.record import Record
 from sims.table import interval
 from sims.train.reconstruct import HELD_OUT, TEST, best_highpass, images, integrated, scored, sequences
 from tracking.formats.weights import shipped
-from tracking.program import Parser, output, positive, run, write_json
+from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.reconstruct"
 N_HELD_OUT = 8
@@ -65,7 +65,7 @@ def trained(variant: str, data: Sequences, steps: int, seed: int, console: Conso
     return network, history
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """Scores of every variant and seed on the same test clips."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -73,17 +73,27 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     held_out = sequences(range(HELD_OUT, HELD_OUT + N_HELD_OUT))
     test = sequences(range(TEST, TEST + args.tests), show=console)
     forget = best_highpass(held_out)
-    found: dict[str, Any] = {
-        "sums of events": [row_of(integrated(test), test)],
-        f"high-pass filter, {forget:g} windows": [row_of(integrated(test, forget), test)],
+    still = {
+        "sums of events": integrated(test),
+        f"high-pass filter, {forget:g} windows": integrated(test, forget),
     }
+    found: dict[str, Any] = {
+        name: [record.part(name, partial(row_of, image, test))] for name, image in still.items()
+    }
+
+    def one(variant: str, seed: int) -> dict[str, Any]:
+        network, history = trained(variant, data, args.steps, seed, console)
+        return {**row_of(images(network, test), test), "history": history}
+
+    def of_weights(name: str) -> dict[str, Any]:
+        return row_of(images(load(name).network, test), test)
+
     for variant in VARIANTS:
-        found[variant] = []
-        for seed in range(args.seeds):
-            network, history = trained(variant, data, args.steps, seed, console)
-            found[variant].append({**row_of(images(network, test), test), "history": history})
+        seeds = range(args.seeds)
+        found[variant] = [record.part(f"{variant}, {s}", partial(one, variant, s)) for s in seeds]
     for name in shipped(SHIPPED):
-        found[f"{name}, as shipped"] = [row_of(images(load(name).network, test), test)]
+        row = f"{name}, as shipped"
+        found[row] = [record.part(row, partial(of_weights, name))]
     return found
 
 
@@ -98,13 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        found = study(args)
-        show(found)
-        if args.json:
-            about = {name: getattr(args, name) for name in ("clips", "tests", "steps", "seeds")}
-            write_json(
-                args.json, {**about, "machine": machine(), "date": date.today().isoformat(), "rows": found}
-            )
+        record = Record(args.json, **{name: getattr(args, name) for name in ("clips", "tests", "steps")})
+        show(study(args, record))
 
     return run(PROGRAM, work)
 

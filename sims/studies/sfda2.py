@@ -3,9 +3,9 @@
 Hwang et al. (SF(DA)^2, ICLR 2024) report on VisDA-C (12 classes, 55,000 real photographs, ResNet-101) that it
 passes AaD, its next of kin, by a little, and by more on point clouds and under reversed class imbalance.
 Here: small networks, 300 to 2,000 target samples, one CPU core, the tasks of `sims.shifts`. All methods share
-      a source network, the order
-of samples, batch 64, K = 5, rates and 15 epochs (30 of the long tail, which has few samples); none was tuned
-on these seeds, and no label of the target is seen before accuracies are counted. Rows:
+a source network, the order of samples, batch 64, K = 5, rates and 15 epochs (30 of the long tail, which has
+few samples); none was tuned on these seeds, and no label of the target is seen before accuracies are counted.
+Rows:
 
     source           the network as it was trained
     adabn, tent      batch norm alone
@@ -20,19 +20,16 @@ on these seeds, and no label of the target is seen before accuracies are counted
     auto             the one of four that `adapt.source_free.choice` takes
     bound            trained on with labels of one half of the target, asked about the other
 
-Intervals are 95 %, paired over seeds. What did not reproduce is in docs/adapt/README.md. Results are written
-after each task and seed; those that --json has already are not computed again. Exit status as of
-`sims.compare`.
+Intervals are 95 %, paired over seeds. What did not reproduce is in docs/adapt/README.md. What --json has
+already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,11 +41,11 @@ from adapt.source_free.adaptation import CANDIDATES, METHODS, adapt
 from adapt.source_free.choice import choice
 from adapt.source_free.methods import SHOT, AaD
 from adapt.source_free.sfda2 import SFDA2
-from sims.bench.measure import machine
 from sims.shift_sources import bound, predicted, trained
 from sims.shifts import SHIFTS, shift
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, natural, output, positive, run, write_json
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.sfda2"
 TASKS = (*SHIFTS, "m2u")
@@ -98,40 +95,23 @@ def one_run(name: str, seed: int, data: str | None, quick: bool = False) -> dict
     return {"accuracy": found, "chosen": taken, "tripped": tripped, "cpu_seconds": seconds}
 
 
-def study(args: argparse.Namespace) -> Runs:
-    """All runs, those of --json first."""
+def study(args: argparse.Namespace, record: Record) -> Runs:
+    """All runs that there are then."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    runs = before(args.json)
     for seed in range(args.first, args.first + args.seeds):
         for name in args.tasks:
-            key = f"{name} {seed}"
-            if key not in runs:
-                runs[key] = one_run(name, seed, args.data, args.quick)
-                found = runs[key]["accuracy"]
-                text = ", ".join(
-                    f"{row} {100 * found[row]:.1f}" for row in ("source", "aad", "sfda2", "auto")
-                )
-                console.print(f"{key}: {text}", highlight=False)
-                if args.json:
-                    write_json(args.json, document(runs))
-    return runs
+            work = partial(one_run, name, seed, args.data, args.quick)
+            found = record.part(f"{name} {seed}", work)["accuracy"]
+            text = ", ".join(f"{row} {100 * found[row]:.1f}" for row in ("source", "aad", "sfda2", "auto"))
+            console.print(f"{name} {seed}: {text}", highlight=False)
+    return record.parts
 
 
-def before(path: str | None) -> Runs:
-    """Runs of a file that an earlier study has written."""
-    if path is None or not Path(path).exists():
-        return {}
-    try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8"))["runs"])
-    except (ValueError, LookupError, TypeError):
-        raise ValueError(f"{path} is not of this study: name another file") from None
-
-
-def document(runs: Runs) -> dict[str, Any]:
-    """What is written: the runs, and means with paired intervals of each task."""
+def summary(runs: Runs) -> dict[str, Any]:
+    """Means with paired intervals of each task."""
     tasks = {name: columns(runs, name) for name in TASKS if any(key.startswith(f"{name} ") for key in runs)}
-    summary = {
+    return {
         name: {
             row: {
                 "mean": mean(x),
@@ -144,8 +124,6 @@ def document(runs: Runs) -> dict[str, Any]:
         }
         for name, found in tasks.items()
     }
-    about = {"machine": machine(), "torch": torch.__version__, "date": date.today().isoformat()}
-    return about | {"tasks": summary, "runs": runs}
 
 
 def columns(runs: Runs, name: str) -> dict[str, np.ndarray]:
@@ -202,10 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        runs = study(args)
+        record = Record(args.json, torch=torch.__version__, quick=args.quick)
+        runs = study(args, record)
         show({key: found for key, found in runs.items() if key.split()[0] in args.tasks})
-        if args.json:
-            write_json(args.json, document(runs))
+        record.write(tasks=summary(runs))
 
     return run(PROGRAM, work)
 

@@ -9,15 +9,15 @@ has seen. Labels were used once, to train the guide. Rows:
     guided, fast  of samples of its one-step student in 4
 
 With --events all digits are moved before a simulated event camera first, and the classifier is that of
-`perception.recognize`. Intervals are 95 %, over seeds of samples and classifiers. Exit status as of
-`sims.compare`.
+`perception.recognize`. Intervals are 95 %, over seeds of samples and classifiers. What --json has
+already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,15 @@ from adapt.diffusion.model import Diffusion, beside, load
 from adapt.diffusion.ppap import sample
 from perception.events import EventStream
 from perception.recognize.fit import FitConfig, fit
-from sims.bench.measure import machine
 from sims.camera import Pixels
 from sims.digits import canvas
 from sims.images import Images, digits, split
 from sims.judges import Judge, accuracy, learned
 from sims.saccades import NMNIST, saccade
 from sims.studies.recognize import accuracy as event_accuracy
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, natural, output, positive, run, write_json
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.synthetic"
 HELD_OUT = 500  # images
@@ -81,7 +81,7 @@ def learned_of(images: Images, held: Images, args: argparse.Namespace, seed: int
     return accuracy(judge, held.pixels, held.labels)
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """Accuracies of all rows and seeds."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -94,14 +94,20 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     held = held.take(slice(args.test))
     found: dict[str, Any] = {name: [] for name in ROWS}
     taken: dict[str, list[float]] = {name: [] for name in models}
+
+    def one(name: str, seed: int) -> dict[str, float | None]:
+        images, ms = train.take(slice(args.number)), None
+        if name in models:
+            images, ms = made(models[name], experts, args.number, args.scale, seed)
+        return {"accuracy": learned_of(images, held, args, seed), "ms": ms}
+
     for seed in range(args.seed, args.seed + args.seeds):
-        of = {"real": train.take(slice(args.number))}
-        for name, model in models.items():
-            of[name], ms = made(model, experts, args.number, args.scale, seed)
-            taken[name].append(ms)
-        for name, images in of.items():
-            found[name].append(learned_of(images, held, args, seed))
-            console.print(f"seed {seed}: {name}: {found[name][-1]:.3f}", highlight=False)
+        for name in ROWS:
+            row = record.part(f"{seed}, {name}", partial(one, name, seed))
+            found[name].append(row["accuracy"])
+            if name in taken:
+                taken[name].append(row["ms"])
+            console.print(f"seed {seed}: {name}: {row['accuracy']:.3f}", highlight=False)
     return {"accuracy": found, "ms": {name: float(np.median(v)) for name, v in taken.items()}}
 
 
@@ -129,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.seeds, args.number, args.steps, args.test = 1, 20, 4, 10
 
     def work() -> None:
-        found = study(args)
+        names = ("model", "number", "scale", "steps", "events", "test")
+        found = study(args, Record(args.json, **{name: getattr(args, name) for name in names}))
         table = Table("learned of", "accuracy on real digits", "95 %", "by seed", "CPU ms a sample")
         for name in ROWS:
             x = np.array(found["accuracy"][name])
@@ -138,9 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             ms = f"{found['ms'][name]:.2f}" if name in found["ms"] else ""
             table.add_row(name, f"{x.mean():.3f}", said, " ".join(f"{v:.3f}" for v in x), ms)
         Console(width=110).print(table)
-        if args.json:
-            about = {k: v for k, v in vars(args).items() if k not in ("json", "quick")}
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
 
     return run(PROGRAM, work)
 

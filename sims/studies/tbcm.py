@@ -12,8 +12,8 @@ is asked for. Everything starts from the same teacher and is trained on equally 
 
 None has an adversarial term. Distances are Frechet distances of features of a network that was trained
 apart, to the real images; the floor is that of held-out real images. The final weights count, averaged as
-they are; the best checkpoint is shown beside them, to say how stable training is. Exit status as of
-`sims.compare`.
+they are; the best checkpoint is shown beside them, to say how stable training is. What --json has
+already is not computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,12 @@ from adapt.diffusion.route import jittered, points_of, reference, rollout
 from adapt.diffusion.sampling import MIDDLE, even, gaussian, integrate, jump, jumps
 from adapt.diffusion.tbcm import Config, Student, consistency_loss, scm, tangent, tbcm
 from perception.training import Run, RunConfig
-from sims.bench.measure import ROOT, machine
+from sims.bench.measure import ROOT
 from sims.images import digits, split
 from sims.judges import Judge, distance, learned
+from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, natural, output, positive, run, write_json
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.tbcm"
 HELD_OUT = 500  # images
@@ -95,45 +96,54 @@ def drawn(velocity: nn.Module, model: Diffusion, n: int, seed: int, steps: int, 
     return integrate(velocity, x, even(steps))
 
 
-def one_seed(seed: int, model: Diffusion, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def one_seed(
+    seed: int, model: Diffusion, args: argparse.Namespace, record: Record, console: Console
+) -> dict[str, Any]:
     """Distances of all rows of one seed."""
     train, test = split(digits(), HELD_OUT)
     real, held = model.scaled(train.pixels), model.scaled(test.pixels)
     torch.manual_seed(100 + seed)
     judge = Judge()
     learned(judge, real, train.labels, steps=args.judge, seed=100 + seed)
-    rows: dict[str, Any] = {"held out": distance(judge, held, real)}
-    for steps in TEACHER:
-        x = drawn(model.network, model, args.samples, seed, steps, False)
-        rows[f"teacher {steps}"] = distance(judge, x, real)
-    console.print(f"seed {seed}: {rows}", highlight=False)
-    for arm in args.arms:
+
+    def floor() -> dict[str, float]:
+        made = {k: drawn(model.network, model, args.samples, seed, k, False) for k in TEACHER}
+        teacher = {f"teacher {steps}": distance(judge, x, real) for steps, x in made.items()}
+        return {"held out": distance(judge, held, real)} | teacher
+
+    def of_arm(arm: str) -> dict[str, Any]:
         path: list[tuple[int, float]] = []
 
-        def look(student: Student, step: int, arm: str = arm, path: list = path) -> None:
+        def look(student: Student, step: int) -> None:
             x = drawn(student, model, args.samples, seed, 1, True)
             path.append((step, distance(judge, x, real)))
             console.print(f"seed {seed}: {arm} {step}: {path[-1][1]:.2f}", highlight=False)
 
         student = distilled(arm, model, real, args, seed, look)
-        for steps in (1, 2):
-            x = drawn(student, model, args.samples, seed, steps, True)
-            rows[f"{arm} {steps}"] = distance(judge, x, real)
-        rows[f"{arm} path"] = path
-        rows[f"{arm} skipped"] = int(student.skipped)
+        made = {k: drawn(student, model, args.samples, seed, k, True) for k in (1, 2)}
+        found = {f"{arm} {steps}": distance(judge, x, real) for steps, x in made.items()}
+        return found | {f"{arm} path": path, f"{arm} skipped": int(student.skipped)}
+
+    rows: dict[str, Any] = dict(record.part(f"{seed}, teacher", floor))
+    console.print(f"seed {seed}: {rows}", highlight=False)
+    for arm in args.arms:
+        rows |= record.part(f"{seed}, {arm}", partial(of_arm, arm))
     return rows
 
 
-def study(args: argparse.Namespace) -> dict[str, Any]:
+def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All seeds."""
     torch.set_num_threads(1)
     model, console = load(args.model), Console(stderr=True)
     if model.jumps:
         raise ValueError(f"{args.model} is a consistency model already; a teacher is wanted")
-    found = [one_seed(seed, model, args, console) for seed in range(args.seed, args.seed + args.seeds)]
-    result: dict[str, Any] = {"seeds": found, "speed": speed(model, args)}
+    seeds = range(args.seed, args.seed + args.seeds)
+    result: dict[str, Any] = {"seeds": [one_seed(seed, model, args, record, console) for seed in seeds]}
+    result["speed"] = record.part("speed", lambda: speed(model, args))
     if args.cost:
-        result["cost"] = {arm: in_fresh_process(arm, args) for arm in COSTS}
+        result["cost"] = {
+            arm: record.part(f"cost, {arm}", partial(in_fresh_process, arm, args)) for arm in COSTS
+        }
     return result
 
 
@@ -263,12 +273,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.set_num_threads(1)
             print(json.dumps(cost(args.child, load(args.model), args)))
             return
-        found = study(args)
-        show(found, args)
-        if args.json:
-            names = ("seed", "steps", "rate", "average", "trajectories", "points", "samples")
-            about = {name: getattr(args, name) for name in names}
-            write_json(args.json, {**about, "machine": machine(), "date": date.today().isoformat(), **found})
+        names = ("model", "steps", "rate", "average", "trajectories", "points", "samples", "judge", "looks")
+        record = Record(args.json, **{name: getattr(args, name) for name in names})
+        show(study(args, record), args)
 
     return run(PROGRAM, work)
 

@@ -172,17 +172,23 @@ def test_judges_learn_through_all_they_have():
 def test_the_studies_run(trained, tmp_path, capsys):
     folder, _ = trained
     model = str(folder / "d.safetensors")
-    path = tmp_path / "s.json"
-    assert tbcm.main(["--quick", "--cost", "--model", model, "--json", str(path)]) == 0
-    found = json.loads(path.read_text())
-    assert {"tbcm 1", "scm 2", "trained 1", "teacher 8", "held out"} < set(found["seeds"][0])
-    assert set(found["cost"]) == set(tbcm.COSTS)
-    assert ppap.main(["--quick", "--model", model, "--json", str(path)]) == 0
-    found = json.loads(path.read_text())
-    assert list(found["seeds"][0]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
-    assert ppap.main(["--quick", "--depth", "--model", model, "--json", str(path)]) == 0
-    assert "ppap 2" in json.loads(path.read_text())["seeds"][0]
-    assert synthetic.main(["--quick", "--model", model, "--json", str(path)]) == 0
-    assert set(json.loads(path.read_text())["accuracy"]) == set(synthetic.ROWS)
-    assert synthetic.main(["--quick", "--events", "--model", model, "--json", str(path)]) == 0
+
+    def parts(name):
+        return json.loads((tmp_path / name).read_text())["parts"]
+
+    def json_of(name):
+        return ["--model", model, "--json", str(tmp_path / name)]
+
+    assert tbcm.main(["--quick", "--cost", *json_of("tbcm")]) == 0
+    found = parts("tbcm")
+    assert {"teacher 8", "held out"} < set(found["0, teacher"])
+    assert {"0, tbcm", "0, scm", "0, trained", *(f"cost, {arm}" for arm in tbcm.COSTS)} < set(found)
+    assert ppap.main(["--quick", *json_of("ppap")]) == 0
+    assert list(parts("ppap")["0"]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
+    assert ppap.main(["--quick", "--depth", *json_of("depth")]) == 0
+    assert "ppap 2" in parts("depth")["0"]
+    assert ppap.main(["--quick", *json_of("depth")]) == 2  # of other settings
+    assert synthetic.main(["--quick", *json_of("synthetic")]) == 0
+    assert set(parts("synthetic")) == {f"0, {name}" for name in synthetic.ROWS}
+    assert synthetic.main(["--quick", "--events", *json_of("events")]) == 0
     assert "ppap" in capsys.readouterr().out

@@ -26,13 +26,13 @@ def test_fedftg_compares_rows_on_the_same_clients(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Dirichlet 0.1" in out
     assert "fedavg + ftg minus fedavg + ftg - hard" in out
-    found = json.loads(path.read_text())
-    rows = found["found"]["0.1"]
+    parts = json.loads(path.read_text())["parts"]
+    rows = {name.removeprefix("alpha 0.1, 0, "): run for name, run in parts.items()}
     assert set(rows) == {"fedavg", "fedavg + ftg", "fedavg + ftg - hard"}
-    assert all(0.05 < run["last"] < 1 and len(run["scores"]) == 2 for (run,) in rows.values())
+    assert all(0.05 < run["last"] < 1 and len(run["scores"]) == 2 for run in rows.values())
     assert rows["fedavg + ftg"] != rows["fedavg + ftg - hard"]
-    assert rows["fedavg"][0]["gain_per_repair"] is None
-    assert 0 < rows["fedavg + ftg"][0]["client_cross_entropy"] < 10
+    assert rows["fedavg"]["gain_per_repair"] is None
+    assert 0 < rows["fedavg + ftg"]["client_cross_entropy"] < 10
 
 
 @pytest.mark.parametrize("row", fedftg.ROWS)
@@ -47,11 +47,11 @@ def test_bidf_mkd_compares_rows_and_counts_queries(tmp_path, capsys):
     path = tmp_path / "found.json"
     assert bidf_mkd.main(["--quick", "--http", "--json", str(path), "--rows", "random", "bidf-mkd"]) == 0
     assert "bidf-mkd" in capsys.readouterr().out
-    rows = json.loads(path.read_text())["rows"]
-    assert rows["random"][0]["queries"] == 0
+    rows = json.loads(path.read_text())["parts"]
+    assert rows["0, random"]["queries"] == 0
     asked = bidf_mkd.META.queries_of(5)
-    assert rows["bidf-mkd"][0]["queries"] == asked == 2 * 80 * 21 * 50
-    assert [len(rows["bidf-mkd"][0]["1"][at]) for at in ("common", "best")] == [4, 4]
+    assert rows["0, bidf-mkd"]["queries"] == asked == 2 * 80 * 21 * 50
+    assert [len(rows["0, bidf-mkd"]["1"][at]) for at in ("common", "best")] == [4, 4]
 
 
 @pytest.mark.parametrize("split", ["digit", "class"])

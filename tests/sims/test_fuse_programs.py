@@ -76,5 +76,5 @@ def test_the_study_runs(tmp_path, capsys):
     path = tmp_path / "s.json"
     assert study.main(["--quick", "--side", "32", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
-    assert set(found["errors"]) == set(study.ROWS)
+    assert set(found["parts"]["seed 0"]["errors"]) == set(study.ROWS)
     assert "FUSE" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Tasks of adaptation: their data, networks, and the study over them."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -114,9 +115,10 @@ def test_five_thousand_samples_take_less_than_two_minutes():
         layers.Conv2d(16, 32, 3, padding=1), layers.BatchNorm2d(32), layers.ReLU(), layers.MaxPool2d(2),
         layers.Flatten(), layers.Linear(32 * 49, 64), layers.BatchNorm1d(64), layers.Linear(64, 10),
     ).eval()  # fmt: skip
-    found = adapt(net, torch.rand(5000, 1, 28, 28), "sfda2", guard=False)
+    start = time.process_time()
+    adapt(net, torch.rand(5000, 1, 28, 28), "sfda2", guard=False)
     torch.set_num_threads(1)
-    assert found.report.seconds < 120
+    assert time.process_time() - start < 2 * 120  # of two cores, whatever else they do
 
 
 def test_the_study_writes_goes_on_and_refuses(tmp_path, capsys):
@@ -126,11 +128,11 @@ def test_the_study_writes_goes_on_and_refuses(tmp_path, capsys):
     assert "mid, 1 seeds" in said.out
     assert all(row in said.out for row in sfda2.ROWS)
     document = json.loads(path.read_text())
-    found = document["runs"]["mid 0"]
+    found = document["parts"]["mid 0"]
     assert found["accuracy"].keys() == set(sfda2.ROWS)
     assert found["chosen"] in CANDIDATES
     assert found["accuracy"]["auto"] == found["accuracy"][found["chosen"]]
-    document["runs"]["mid 0"]["accuracy"]["aad"] = 0.5
+    document["parts"]["mid 0"]["accuracy"]["aad"] = 0.5
     path.write_text(json.dumps(document))
     assert sfda2.main(["--quick", "--tasks", "mid", "--json", str(path)]) == 0  # nothing is computed again
     assert json.loads(path.read_text())["tasks"]["mid"]["aad"]["mean"] == 50.0
