@@ -15,6 +15,7 @@ import numpy as np
 from perception.events import DamagedError, EventStream, FileInfo, chunks, describe, read, windows
 from perception.events.files.access import recognise
 from perception.events.pictures import coloured, film, sheet
+from perception.events.stream import MAX_SIDE
 from perception.events.summary import Summary
 from tracking.program import Parser, failed, output, positive, run
 
@@ -91,9 +92,7 @@ def document(path: str, about: FileInfo, found: Summary, damage: str | None, siz
     """What is printed."""
     number, seconds = found.number, found.seconds
     mean = f"{number / seconds:.4g} events a second" if seconds > 0 else "-"
-    peak = (
-        f", at most {found.rate.max() / (found.bin * 1e-6):.4g} in {found.bin * 1e-3:g} ms" if number else ""
-    )
+    peak = f", at most {found.rate.max()} events in {found.bin * 1e-3:g} ms" if number else ""
     active = int((found.count.sum(0) > 0).sum())
     told = (
         ""
@@ -116,7 +115,8 @@ def document(path: str, about: FileInfo, found: Summary, damage: str | None, siz
 def a_size(text: str) -> tuple[int, int]:
     """(width, height) of a text as 346x260."""
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(s.isascii() and s.isdigit() and int(s) for s in sides):
+    digits = len(sides) == 2 and all(s.isascii() and s.isdigit() and len(s) < 6 for s in sides)
+    if not digits or not all(1 <= int(s) <= MAX_SIDE for s in sides):
         raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, as 346x260, got {text!r}")
     return int(sides[0]), int(sides[1])
 

@@ -7,7 +7,7 @@ filtering a file in pieces gives what filtering it whole gives; the functions ar
 import numpy as np
 
 from perception.events.represent import count_image
-from perception.events.stream import EventStream
+from perception.events.stream import MAX_SIDE, MAX_TIME, EventStream, microseconds
 from tracking.compiled import compiled
 
 NEVER = -(2**62)  # us: before every event, and differences to it fit int64
@@ -24,14 +24,21 @@ class BackgroundActivity:
     """
 
     def __init__(self, width: int, height: int, window: int, reach: int = 1):
-        if window < 1 or reach < 1:
+        window = microseconds("window", window)
+        if not 1 <= window <= MAX_TIME or not 1 <= reach <= MAX_SIDE:
             raise ValueError(f"window and reach must be at least 1, got {window} us and {reach} pixels")
-        self.width, self.height, self.window, self.reach = width, height, int(window), int(reach)
+        nothing = EventStream.empty(width, height)
+        self.width, self.height, self.window, self.reach = nothing.width, nothing.height, window, int(reach)
+        self.time = NEVER  # us, of the last event
         self.last = np.full((height + 2 * reach, width + 2 * reach), NEVER, np.int64)  # with a margin
 
     def mask(self, events: EventStream) -> np.ndarray:
-        """(n,) bool: which of the next events have company."""
-        _check_sensor(self, events)
+        """(n,) bool: which of the next events have company.
+
+        Raises:
+            ValueError: events of another sensor, or before those that came last; nothing is remembered then.
+        """
+        _go_on(self, events)
         kept = np.empty(len(events), bool)
         near = _near_one if self.reach == 1 else _near
         near(events.x, events.y, events.t, self.window, self.reach, self.last, kept)
@@ -51,14 +58,21 @@ class Refractory:
     """
 
     def __init__(self, width: int, height: int, period: int):
-        if period < 1:
+        period = microseconds("period", period)
+        if not 1 <= period <= MAX_TIME:
             raise ValueError(f"period must be at least 1 us, got {period}")
-        self.width, self.height, self.period = width, height, int(period)
+        nothing = EventStream.empty(width, height)
+        self.width, self.height, self.period = nothing.width, nothing.height, period
+        self.time = NEVER  # us, of the last event
         self.last = np.full((height, width), NEVER, np.int64)
 
     def mask(self, events: EventStream) -> np.ndarray:
-        """(n,) bool: which of the next events are kept."""
-        _check_sensor(self, events)
+        """(n,) bool: which of the next events are kept.
+
+        Raises:
+            ValueError: events of another sensor, or before those that came last; nothing is remembered then.
+        """
+        _go_on(self, events)
         kept = np.empty(len(events), bool)
         _rested(events.x, events.y, events.t, self.period, self.last, kept)
         return kept
@@ -123,12 +137,20 @@ def _middle_of_neighbours(count: np.ndarray) -> np.ndarray:
     return np.where(middle, around, 0).sum(-1) / np.maximum(middle.sum(-1), 1)
 
 
-def _check_sensor(filter_, events):
+def _go_on(filter_, events):
+    """Check that a filter's next events are that, and remember how far they go."""
     if (filter_.width, filter_.height) != (events.width, events.height):
         raise ValueError(
             f"the filter is for {filter_.width} x {filter_.height} pixels, events are of "
             f"{events.width} x {events.height}"
         )
+    if len(events):
+        if events.t[0] < filter_.time:
+            raise ValueError(
+                f"events from {filter_.time} us on are expected, got {events}; "
+                "a new recording needs a new filter"
+            )
+        filter_.time = int(events.t[-1])
 
 
 @compiled

@@ -9,7 +9,7 @@ at one time are as good as any.
 
 import numpy as np
 
-from perception.events.stream import EventStream
+from perception.events.stream import MAX_TIME, EventStream, microseconds
 from tracking.compiled import compiled
 
 Span = tuple[int, int] | None
@@ -89,22 +89,25 @@ def time_surface(events: EventStream, tau: float, at: int | None = None) -> np.n
 
 def time_surfaces(events: EventStream, tau: float, at=None) -> np.ndarray:
     """(k, 2, H, W) float32: time surfaces at the times `at` (k,), which do not fall."""
-    if not tau > 0:
-        raise ValueError(f"tau must be > 0 us, got {tau}")
+    if not 0 < np.float32(tau) < np.inf:
+        raise ValueError(f"tau must be > 0 us and finite, got {tau}")
     if at is None:
         at = events.t[-1:] if len(events) else np.zeros(1, np.int64)
-    at = np.asarray(at, np.int64)
+    at = np.array([time_of("at", time) for time in at], np.int64)
     if (at[1:] < at[:-1]).any():
         raise ValueError(f"times must not fall, got {at.tolist()}")
     if len(events) and len(at) and at[-1] < events.t[-1]:
         events = events.between(int(events.t[0]), int(at[-1]) + 1)
+    t, p = events.t, events.p.view(np.uint8)
+    if len(t) and max(-t[0], t[-1]) > 2**52:  # where a float64 no longer tells microseconds apart
+        t, at = t - t[-1], at - t[-1]
     out = np.zeros((len(at), 2, events.height, events.width), np.float32)
-    edges = np.searchsorted(events.t, at, side="right")
+    edges = np.searchsorted(t, at, side="right")
     last = np.full((2, events.height, events.width), -np.inf)
     start = 0
     for k, stop in enumerate(edges.tolist()):
-        part = events[start:stop]
-        _set_times(part.x, part.y, part.t, part.p.view(np.uint8), last)
+        part = slice(start, stop)
+        _set_times(events.x[part], events.y[part], t[part], p[part], last)
         np.subtract(last, at[k], out=out[k], casting="same_kind")
         np.exp(np.divide(out[k], np.float32(tau), out=out[k]), out=out[k])
         start = stop
@@ -147,7 +150,7 @@ def warped_image(events: EventStream, flow, at: int | None = None) -> np.ndarray
         raise ValueError("flow must be finite")
     if flow.ndim == 1:
         flow = np.broadcast_to(flow[:, None, None], (2, events.height, events.width))
-    at = (int(events.t[-1]) if len(events) else 0) if at is None else at
+    at = (int(events.t[-1]) if len(events) else 0) if at is None else time_of("at", at)
     out = np.zeros((2, events.height, events.width), np.float32)
     _add_warped(events.x, events.y, events.t, events.p.view(np.uint8), np.int64(at), flow, out)
     return out
@@ -187,11 +190,13 @@ def span_of(events: EventStream, span: Span) -> tuple[int, int]:
     """First and last microsecond of the bins.
 
     Raises:
-        ValueError: an event lies outside.
+        ValueError: an event lies outside, or they are no two times.
     """
     if span is None:
         return (int(events.t[0]), int(events.t[-1])) if len(events) else (0, 0)
-    first, last = (int(s) for s in span)
+    if len(span) != 2:
+        raise ValueError(f"span must be the first and the last microsecond, got {span!r}")
+    first, last = (time_of("span", time) for time in span)
     if last < first or (len(events) and not first <= events.t[0] <= events.t[-1] <= last):
         over = f"{events.t[0]} to {events.t[-1]}" if len(events) else "nothing"
         raise ValueError(f"span ({first}, {last}) us must hold all events, which are from {over}")
@@ -208,6 +213,14 @@ def time_edges(events: EventStream, bins: int, span: Span) -> np.ndarray:
 def count_edges(number: int, bins: int) -> np.ndarray:
     """(bins + 1,) positions at which the events of each of the bins of equally many events begin."""
     return np.arange(bins + 1) * number // bins
+
+
+def time_of(name: str, value) -> int:
+    """A time in whole microseconds within +-2^61, checked."""
+    time = microseconds(name, value)
+    if abs(time) > MAX_TIME:
+        raise ValueError(f"{name} must lie within +-{MAX_TIME} us, got {time}")
+    return time
 
 
 def require_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:

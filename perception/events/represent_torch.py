@@ -130,8 +130,8 @@ def last_times(events: EventBatch, never: int = NEVER) -> Tensor:
 def time_surface(events: EventBatch, tau: float | Tensor) -> Tensor:
     """(b, 2, H, W), see `represent.time_surface`, at the end of each span; one tau, or one each (b,)."""
     tau = torch.as_tensor(tau, dtype=torch.float64, device=events.t.device).reshape(-1, 1, 1, 1)
-    if not (tau > 0).all():
-        raise ValueError(f"tau must be > 0 us, got {tau.flatten().tolist()}")
+    if not ((tau > 0) & tau.isfinite()).all():
+        raise ValueError(f"tau must be > 0 us and finite, got {tau.flatten().tolist()}")
     last = last_times(events)
     age = events.span[:, 1, None, None, None] - last
     return torch.where(last == NEVER, 0.0, torch.exp(-age.double() / tau)).float()
@@ -204,19 +204,36 @@ def warped_image(events: EventBatch, flow: Tensor, at: Tensor | None = None) -> 
         events: n events of b streams.
         flow:   (b, 2) or (b, 2, H, W) pixels per second.
         at:     (b,) microseconds; default: the ends of the spans.
+    Raises:
+        ValueError: flow of another shape, or not finite.
     """
+    b = len(events.span)
+    if flow.shape not in ((b, 2), (b, 2, events.height, events.width)):
+        raise ValueError(
+            f"flow must have shape ({b}, 2) or ({b}, 2, {events.height}, {events.width}), "
+            f"got {tuple(flow.shape)}"
+        )
+    if not flow.isfinite().all():
+        raise ValueError("flow must be finite")
     x, y = moved(events, flow, at)
     return _summed(events._replace(x=x, y=y), events.p.long(), torch.ones_like(x), 2)
 
 
 def moved(events: EventBatch, flow: Tensor, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Where flow (b, 2) or (b, 2, H, W), pixels per second, takes events until `at` (b,), microseconds."""
+    """Where flow (b, 2) or (b, 2, H, W), pixels per second, takes events until `at` (b,), microseconds.
+
+    Events that lie off the sensor, since they were moved before, have the flow of its border.
+    """
     at = events.span[:, 1] if at is None else at
     dt = ((at[events.stream] - events.t).double() * 1e-6).to(flow.dtype)
     if flow.ndim == 2:
         own = flow[events.stream]
     else:
-        own = flow[events.stream, :, events.y.round().long(), events.x.round().long()]
+        row, column = (
+            place.detach().round().long().clamp(0, side - 1)
+            for place, side in ((events.y, events.height), (events.x, events.width))
+        )
+        own = flow[events.stream, :, row, column]
     return events.x + dt * own[:, 0], events.y + dt * own[:, 1]
 
 

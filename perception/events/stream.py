@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -137,14 +138,19 @@ class EventStream:
 
     def between(self, start: int, stop: int) -> "EventStream":
         """Events with start <= t < stop, microseconds."""
-        return self[slice(*np.searchsorted(self.t, (start, stop)).tolist())]
+        ends = [
+            min(max(microseconds(*e), -2 * MAX_TIME), 2 * MAX_TIME)
+            for e in (("start", start), ("stop", stop))
+        ]
+        return self[slice(*np.searchsorted(self.t, ends).tolist())]
 
     def by_time(self, length: int, step: int | None = None) -> Iterator["EventStream"]:
         """Windows of `length` microseconds from the first event on, `step` apart, by default side by side.
 
         Windows without events come too.
         """
-        step = length if step is None else step
+        length = microseconds("length", length)
+        step = length if step is None else microseconds("step", step)
         if length < 1 or step < 1:
             raise ValueError(f"length and step must be at least 1 us, got {length} and {step}")
         if len(self):
@@ -160,6 +166,8 @@ class EventStream:
 
     def crop(self, left: int, top: int, width: int, height: int) -> "EventStream":
         """Events inside a rectangle, whose corner becomes the origin."""
+        width, height = _side("width", width), _side("height", height)
+        left, top = index(left), index(top)
         if not (0 <= left <= left + width <= self.width and 0 <= top <= top + height <= self.height):
             raise ValueError(
                 f"({left}, {top}, {width}, {height}) does not lie within {self.width} x {self.height} pixels"
@@ -177,15 +185,18 @@ class EventStream:
             p=~self.p if polarity else self.p,
         )
 
-    def shift(self, microseconds: int) -> "EventStream":
+    def shift(self, by: int) -> "EventStream":
         """The same events, later by so many microseconds."""
-        if abs(microseconds) > MAX_TIME:
-            raise ValueError(f"times lie within +-{MAX_TIME} us, got a shift by {microseconds}")
-        return self._with(t=_times(self.t + np.int64(microseconds)))
+        by = microseconds("by", by)
+        if abs(by) > MAX_TIME:
+            raise ValueError(f"times lie within +-{MAX_TIME} us, got a shift by {by}")
+        return self._with(t=_times(self.t + np.int64(by)))
 
     def only(self, polarity: bool) -> "EventStream":
-        """Events of one polarity."""
-        return self[self.p == bool(polarity)]
+        """Events of one polarity: True or 1 for brighter ones, False, 0 or -1 for darker ones."""
+        if polarity not in (-1, 0, 1):
+            raise ValueError(f"polarity must be True, False, or -1, 0, 1, got {polarity!r}")
+        return self[self.p == (polarity > 0)]
 
     def merge(self, *others: "EventStream") -> "EventStream":
         """All events of streams of one sensor by time; at the same time, those of earlier streams first."""
@@ -213,22 +224,48 @@ def windows(parts: Iterable[EventStream], length: int) -> Iterator[tuple[EventSt
         parts:  streams of one sensor.
         length: microseconds.
     Yields: a stream, and the first and last microsecond of the window; windows begin at the first event.
+    Raises:
+        ValueError: a stream begins before the end of the one before it, or is of another sensor.
     """
+    length = microseconds("length", length)
     if length < 1:
         raise ValueError(f"length must be at least 1 us, got {length}")
-    held: EventStream | None = None
-    start = 0
+    held: list[EventStream] = []  # of the window that is not over
+    start = last = 0
     for part in parts:
         if not len(part):
             continue
-        start = start if held is not None else int(part.t[0])
-        held = part if held is None else held.merge(part)
-        while held.t[-1] >= start + length:
-            yield held.between(start, start + length), (start, start + length - 1)
+        if held and part.t[0] < last:
+            raise ValueError(f"streams must follow each other in time, got {part} after {last} us")
+        start, last = start if held else int(part.t[0]), int(part.t[-1])
+        while last >= start + length:
+            held.append(part.between(start, start + length))
+            yield _together(held), (start, start + length - 1)
             start += length
-            held = held.between(start, int(held.t[-1]) + 1)
-    if held is not None:
-        yield held, (start, start + length - 1)
+            part, held = part.between(start, last + 1), []
+        held.append(part)
+    if held:
+        yield _together(held), (start, start + length - 1)
+
+
+def _together(parts):
+    return parts[0].merge(*parts[1:]) if len(parts) > 1 else parts[0]  # merging copies
+
+
+def microseconds(name: str, value: Any) -> int:
+    """A time as a number of Python.
+
+    Raises:
+        ValueError: it is not whole, as one in seconds.
+    """
+    try:
+        return index(value)
+    except TypeError:
+        if isinstance(value, (float, np.floating)) and float(value).is_integer():
+            return int(value)
+    raise ValueError(
+        f"{name} must be whole microseconds, got {value!r}; those of s seconds are round(1e6 * s)"
+    )
 
 
 def _side(name, value):

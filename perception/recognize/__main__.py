@@ -27,7 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         classifier = load(args.weights)
         for name in args.files:
-            found = classifier.probabilities([stream_of(name, classifier)])[0]
+            stream = stream_of(name, classifier)
+            try:
+                found = classifier.probabilities([stream])[0]
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
             said = sorted(zip(classifier.labels, found.tolist()), key=lambda pair: -pair[1])
             if args.json:
                 print(json.dumps({"file": name, "label": said[0][0], "probabilities": dict(said)}))

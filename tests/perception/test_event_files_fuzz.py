@@ -39,12 +39,14 @@ def survives(name, folder, number):
     for k in range(number):
         path.write_bytes(mutated(content, rng))
         try:
-            found = case.read(path, format=case.format, recover=bool(k % 2))
+            window = (3_000_000, 6_000_000) if k % 4 > 1 else ()  # seeking reads other parts of a file
+            found = case.read(path, *window, format=case.format, recover=bool(k % 2))
         except (ValueError, OSError) as error:
             told += bool(str(error))
         else:
             assert isinstance(found, EventStream)
             assert len(found) <= 10_000
+            assert not window or ((found.t >= window[0]) & (found.t < window[1])).all()
     return told
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from event_file_cases import CASES  # tests/perception/event_file_cases.py
 
-from perception.events import EventStream, chunks, describe, read, write
+from perception.events import DamagedError, EventStream, chunks, describe, read, write
 from perception.events.files import aedat3, aedat4, blocks, evt, hdf5, npz, seek, text
 
 
@@ -196,3 +196,38 @@ def test_an_unknown_format_is_named(tmp_path):
         write(EventStream.empty(2, 2), tmp_path / "a.aedat")
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none.raw")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"start": 0.2, "stop": 0.4}, r"start must be whole microseconds, got 0\.2"),
+        ({"stop": np.nan}, "stop must be whole microseconds"),
+        ({"late": -5}, "late must be at least 0 us"),
+        ({"late": 0.5}, "late must be whole"),
+        ({"size": (0, 0)}, "width must be a whole number from 1"),
+        ({"size": (346.5, 260)}, "width must be a whole number from 1"),
+        ({"size": (346, 260, 2)}, r"size must be \(width, height\), got"),
+        ({"size": "346x260"}, r"size must be \(width, height\), got"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_not_blamed_on_the_file(tmp_path, options, match):
+    path = CASES["evt3"].write(CASES["evt3"].stream(10), tmp_path)
+    for call in (read, chunks):
+        with pytest.raises(ValueError, match=match) as caught:
+            call(path, **options)
+        assert not isinstance(caught.value, DamagedError)
+
+
+def test_windows_from_whole_numbers_of_any_type_and_size(tmp_path):
+    stream = CASES["evt2"].stream(100)
+    path = CASES["evt2"].write(stream, tmp_path)
+    assert read(path, 1e6, np.float64(5e6)) == stream.between(10**6, 5 * 10**6)
+    assert read(path, -(2**70), 2**70, size=np.array([346, 260])) == stream
+
+
+@pytest.mark.parametrize("what", [[1, 2], [None], CASES["evt2"].stream(3).structured()])
+def test_what_is_no_stream_is_not_written(tmp_path, what):
+    with pytest.raises(TypeError, match="an EventStream, or several, can be written"):
+        write(what, tmp_path / "a.raw")
+    assert list(tmp_path.iterdir()) == []

@@ -258,6 +258,18 @@ def test_evt_headers_of_all_ages(file):
     assert describe(file("a.raw", only)).format == "evt3"
 
 
+@pytest.mark.parametrize("head", [b"", b"% evt 4.0\n% end\n", b"% date 2024-01-01\n% end\n", b"\x89PNG\r\n"])
+def test_words_that_no_header_names_are_not_guessed_at(file, head):
+    """An EVT2 file with a damaged header was once read as EVT3, and text as no events."""
+    words = np.array([8 << 28, 5 << 11 | 7], "<u4")  # of EVT2: a time, and an event
+    path = file("a.raw", head, words)
+    for call in (read, describe, lambda path: next(chunks(path))):
+        with pytest.raises(DamagedError, match=r"a\.raw:byte 0: no header that names EVT2.*format="):
+            call(path)
+    if head[:1] in (b"", b"%"):
+        assert rows(read(path, format="evt2")) == [(0, 5, 7, 0)]
+
+
 def test_evt_header_ends_before_words_that_begin_like_one(file):
     words = np.array([ROW(0x25), HIGH(0), ROW(0x25), X(1)], "<u2")  # 0x25 is "%"
     assert words.tobytes()[:1] == b"%"
@@ -501,6 +513,29 @@ def test_hdf5_units(tmp_path):
     real = hdf5(tmp_path / "b.h5", events__x=x, events__y=x, events__t=t * 1.0, events__p=x)
     assert read(real).t.tolist() == [1_000_000, 2_000_000]
     assert read(real, unit="us").t.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("unit", "t"),
+    [
+        ("s", [0.0, *[100.6e-6] * 5, 200e-6]),  # as MVSEC has them: 101 us, rounded
+        ("s", [0.0, *[249 / 1e6] * 5, 0.5]),  # in float64, times 10^6, less than 249
+        ("ns", [0, *[1600] * 3, *[1700] * 2, 5000]),
+        ("ms", [0.0, *[0.9996] * 5, 2.0]),
+    ],
+)
+@pytest.mark.parametrize("table", [False, True])
+def test_hdf5_windows_are_of_rounded_times(tmp_path, unit, t, table):
+    """All but the last of several events at the beginning of a window were once passed over."""
+    x = np.arange(7)
+    if table:
+        path = hdf5(tmp_path / "a.h5", events=np.column_stack((x, x, t, x % 2)).astype(float))
+    else:
+        path = hdf5(tmp_path / "a.h5", events__x=x, events__y=x, events__t=np.array(t), events__p=x % 2)
+    whole = read(path, unit=unit)
+    assert len(set(whole.t.tolist())) == 3
+    for start in {int(time) + step for time in whole.t for step in (-1, 0, 1)}:
+        assert read(path, start=start, unit=unit, size=(7, 7)) == whole.between(start, 10**9), start
 
 
 def test_hdf5_refuses_halves_of_pixels_and_missing_times(tmp_path):

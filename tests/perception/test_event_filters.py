@@ -67,6 +67,17 @@ def test_no_event_and_one_event(n):
     assert not hot_pixels(stream).any()
 
 
+@pytest.mark.parametrize("make", [BackgroundActivity, Refractory])
+def test_a_recording_that_begins_again_is_refused_and_nothing_is_remembered(make):
+    """Refractory dropped all of it, BackgroundActivity kept all of it."""
+    stream = random_stream(200)
+    used, other = make(W, H, 50), make(W, H, 50)
+    assert used.step(stream[:100]) == other.step(stream[:100])
+    with pytest.raises(ValueError, match="a new recording needs a new filter"):
+        used.step(stream)
+    assert used.step(stream[100:]) == other.step(stream[100:])
+
+
 def test_times_far_from_zero():
     late = random_stream().shift(2**60)
     early = random_stream().shift(-(2**60))
@@ -95,6 +106,11 @@ def test_a_hot_pixel_is_found_and_a_busy_region_is_not(place):
         (lambda s: hot_pixels(s, 1.0), "factor"),
         (lambda s: Refractory(W + 1, H, 5).step(s), "18 x 12"),
         (lambda s: without(s, np.zeros((W, H), bool)), r"\(12, 17\)"),
+        (lambda s: background_activity(s, 0.01), "whole microseconds, got 0.01"),
+        (lambda s: background_activity(s, 2**63), "at least 1"),
+        (lambda s: refractory(s, float("nan")), "whole microseconds"),
+        (lambda s: BackgroundActivity(-3, H, 5), "width must be a whole number"),
+        (lambda s: Refractory(W, 0, 5), "height must be a whole number"),
     ],
 )
 def test_wrong_arguments_are_refused(call, match):

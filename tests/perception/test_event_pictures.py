@@ -153,6 +153,9 @@ def test_info_says_what_a_file_is(tmp_path, capsys):
     assert "anomalies    none" in said
     assert main(["info", str(tmp_path / "a.raw"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["events"] == 20000
+    write(EventStream([1], [1], [5], [1], 40, 30), tmp_path / "one.raw")
+    assert main(["info", str(tmp_path / "one.raw")]) == 0
+    assert "at most 1 events in 10 ms" in capsys.readouterr().out
 
 
 def test_info_says_where_a_file_is_damaged_and_what_comes_before(tmp_path, capsys):
@@ -192,10 +195,12 @@ def test_bad_command_lines_are_one_line(tmp_path, capsys):
         assert main(argv) == status
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert main(["info", str(tmp_path / "none.npz")]) == 0
-    with pytest.raises(SystemExit) as stop:
-        main(["info", str(tmp_path / "none.npz"), "--size", "0x1"])
-    assert stop.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    for size in ("0x1", "65537x1", "99999999999x1", "346", "-1x5"):
+        with pytest.raises(SystemExit) as stop:
+            main(["info", str(tmp_path / "none.npz"), f"--size={size}"])
+        assert stop.value.code == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "must be WIDTHxHEIGHT" in said
 
 
 def test_pictures_are_named_after_the_whole_name(tmp_path, monkeypatch, capsys):

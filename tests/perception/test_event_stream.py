@@ -132,6 +132,36 @@ def test_merge_keeps_order_within_one_time():
 
 def test_both_polarities_are_all(stream):
     assert stream.only(True).merge(stream.only(False)).sign.sum() == stream.sign.sum()
+    assert stream.only(-1) == stream.only(0) == stream.only(False)
+    assert stream.only(1) == stream.only(np.True_) == stream.only(True)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda s: s.between(0.2, 0.4), r"start must be whole microseconds, got 0.2.*round\(1e6"),
+        (lambda s: s.between(0, np.nan), "stop must be whole microseconds, got nan"),
+        (lambda s: s.between(None, 5), "start must be whole"),
+        (lambda s: s.shift(0.5), "by must be whole"),
+        (lambda s: next(s.by_time(7.5)), "length must be whole"),
+        (lambda s: next(windows([s], 0.02)), "length must be whole"),
+        (lambda s: s.crop(0, 0, 0, 0), "width must be a whole number from 1"),
+        (lambda s: s.crop(0, 0, 3.5, 10), "width must be a whole number from 1"),
+        (lambda s: s.crop(W - 1, 0, 2, 2), "does not lie within"),
+        (lambda s: s.only("off"), "polarity must be"),
+        (lambda s: s.only(2), "polarity must be"),
+    ],
+)
+def test_halves_of_microseconds_and_pixels_are_refused(stream, call, match):
+    with pytest.raises(ValueError, match=match):
+        call(stream)
+
+
+def test_whole_times_of_every_type_are_times(stream):
+    for start, stop in ((100, 5000), (100.0, 5e3), (np.int32(100), np.float64(5000)), (np.uint64(100), 5000)):
+        assert stream.between(start, stop) == stream[(stream.t >= 100) & (stream.t < 5000)]
+    assert stream.between(-(2**70), 2**70) == stream
+    assert len(stream.between(2**70, -(2**70))) == 0
 
 
 def test_unsorted_events_are_sorted_stably():
@@ -190,3 +220,28 @@ def test_windows_of_a_recording_do_not_depend_on_its_pieces():
     assert list(windows([], 10)) == list(windows([EventStream.empty(3, 2)], 10)) == []
     with pytest.raises(ValueError, match="length"):
         next(windows([late], 0))
+
+
+def test_windows_of_streams_that_go_back_in_time_are_refused(stream):
+    parts = windows([stream, stream], 1000)
+    with pytest.raises(ValueError, match="follow each other in time"):
+        list(parts)
+    with pytest.raises(ValueError, match="one sensor"):
+        list(windows([stream, random_stream(5, width=W + 1).shift(20_000)], 1000))
+
+
+def test_a_window_of_many_pieces_is_joined_once_and_one_of_one_piece_no_copy(stream, monkeypatch):
+    """Each piece was once merged with all before it, in time that grew with the square of their number."""
+    merged, merge = [], EventStream.merge
+
+    def counted(*parts):
+        merged.append(sum(len(part) for part in parts))
+        return merge(*parts)
+
+    monkeypatch.setattr(EventStream, "merge", counted)
+    ((found, span),) = windows(stream.by_count(1), 10**6)
+    assert found == stream
+    assert span == (stream.t[0], stream.t[0] + 10**6 - 1)
+    assert sum(merged) <= len(stream)
+    for window, _ in windows([stream], 300):
+        assert np.shares_memory(window.t, stream.t)

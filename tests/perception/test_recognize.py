@@ -89,6 +89,10 @@ def test_the_command_line_says_what_files_show(classifier, tmp_path, capsys):
     assert main([str(tmp_path / "none.npz"), "--weights", str(tmp_path / "bars.safetensors")]) == 1
     assert main([names[0], "--weights", "nothing"]) == 2
     assert "are shipped" in capsys.readouterr().err
+    write(EventStream.empty(24, 24), tmp_path / "still.npz")
+    still = str(tmp_path / "still.npz")
+    assert main([names[0], still, "--weights", str(tmp_path / "bars.safetensors")]) == 2
+    assert f"{still}: stream 0 has no events" in capsys.readouterr().err
 
 
 def test_what_cannot_be_recognized_is_said(classifier, tmp_path):

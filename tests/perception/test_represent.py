@@ -88,6 +88,14 @@ def test_time_surface_is_exact_late_in_a_long_recording():
     assert represent.time_surface(stream, 100.0)[1, 0, 1] == pytest.approx(np.exp(-0.3), rel=1e-6)
 
 
+@pytest.mark.parametrize("start", [2**60, -(2**60)])
+def test_time_surfaces_are_exact_where_floats_are_coarse(start):
+    stream = random_stream(300)
+    at = [100, 500, 2000]
+    far = represent.time_surfaces(stream.shift(start), 200.0, [start + t for t in at])
+    np.testing.assert_array_equal(far, represent.time_surfaces(stream, 200.0, at))
+
+
 def test_last_times():
     stream = EventStream([1, 1, 2], [0, 0, 3], [5, 6, 7], [1, 1, 0], W, H)
     found = represent.last_times(stream, never=-1)
@@ -168,6 +176,14 @@ def test_windows_share_bins_through_a_span():
         (lambda s: represent.warped_image(s, (1.0, 2.0, 3.0)), r"shape \(2,\)"),
         (lambda s: represent.warped_image(s, (np.nan, 2.0)), "finite"),
         (lambda s: represent.normalised(np.ones(3), "min"), "one of nonzero"),
+        (lambda s: represent.voxel_grid(s, 2, span=(0.0, 0.5)), "span must be whole microseconds, got 0.5"),
+        (lambda s: represent.spike_tensor(s, 2, span=(-(2**70), 2**70)), "span must lie within"),
+        (lambda s: represent.frames(s, 2, span=(0,)), "first and the last"),
+        (lambda s: represent.time_surface(s, 1.0, at=0.5), "at must be whole microseconds"),
+        (lambda s: represent.time_surface(s, 1.0, at=np.nan), "at must be whole microseconds"),
+        (lambda s: represent.time_surface(s, np.inf), "finite"),
+        (lambda s: represent.time_surface(s, 1e-50), "tau must be > 0"),
+        (lambda s: represent.warped_image(s, (0, 0), at=0.5), "at must be whole microseconds"),
     ],
 )
 def test_wrong_arguments_are_refused(call, match):

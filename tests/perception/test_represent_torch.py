@@ -119,6 +119,35 @@ def test_wrong_batches_are_refused(streams):
         batched.EventBatch.of([])
 
 
+@pytest.mark.parametrize(
+    ("flow", "match"),
+    [
+        (torch.zeros(2), r"shape \(5, 2\)"),
+        (torch.zeros(1, 2), r"shape \(5, 2\)"),
+        (torch.zeros(6, 2), r"shape \(5, 2\)"),
+        (torch.zeros(5, 2, H + 1, W + 1), rf"\(5, 2, {H}, {W}\)"),
+        (torch.full((5, 2), torch.nan), "finite"),
+    ],
+)
+def test_wrong_flow_is_refused_as_in_numpy(batch, flow, match):
+    with pytest.raises(ValueError, match=match):
+        batched.warped_image(batch, flow)
+
+
+def test_events_that_were_moved_off_the_sensor_have_the_flow_of_its_border(batch):
+    flow = torch.zeros(len(LENGTHS), 2, H, W)
+    flow[..., -1] = 1e9  # an index of -1 must not wrap to here
+    x, y = batched.moved(batch._replace(x=batch.x * 0.0 - 1, y=batch.y * 0.0 + H), flow)
+    assert (x == -1).all()
+    assert (y == H).all()
+
+
+@pytest.mark.parametrize("tau", [0.0, torch.inf, torch.nan])
+def test_wrong_tau_is_refused_as_in_numpy(batch, tau):
+    with pytest.raises(ValueError, match="tau must be > 0 us and finite"):
+        batched.time_surface(batch, tau)
+
+
 def test_a_learned_kernel_of_many_events_is_read_from_a_table_with_the_same_gradients():
     module = batched.SpikeTensor(bins=3)
     rng = np.random.default_rng(0)

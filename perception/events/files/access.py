@@ -19,12 +19,13 @@ from perception.events.files import (
     rpg,
     text,
 )
-from perception.events.files.blocks import Block, Reader, up_to_damage, window
+from perception.events.files.blocks import Block, Reader, damage, up_to_damage, window
+from perception.events.files.evt import Coding
 from perception.events.files.evt2 import EVT2
 from perception.events.files.evt3 import EVT3
 from perception.events.files.evt21 import EVT21
 from perception.events.files.output import joined
-from perception.events.stream import MAX_TIME, EventStream
+from perception.events.stream import MAX_TIME, EventStream, microseconds
 from tracking.formats.files import atomic_write
 
 # A format is a module or a Coding with SUFFIXES, recognises(first HEAD bytes), reader(path, ...) -> Reader,
@@ -95,8 +96,8 @@ def read(
         OSError:     the file is missing or cannot be read.
         ImportError: the format needs the events extra.
     """
-    source = _open(path, format, options)
-    known = size or source.size
+    start, stop, late = _times(start, stop, late)
+    known = _known(size, source := _open(path, format, options))
     blocks = list(up_to_damage(window(source, path, start, stop, known, late), recover))
     return _stream(blocks, known or _smallest(blocks))
 
@@ -122,8 +123,8 @@ def chunks(
     """
     if number < 1:
         raise ValueError(f"number must be at least 1, got {number}")
-    source = _open(path, format, options)
-    known = size or source.size
+    start, stop, late = _times(start, stop, late)
+    known = _known(size, source := _open(path, format, options))
     if known is None:
         known = _smallest(up_to_damage(window(source, path, start, stop, None, late), recover))
     return _rechunked(up_to_damage(window(source, path, start, stop, known, late), recover), number, known)
@@ -175,7 +176,15 @@ def recognise(path) -> str:
     for name, module in FORMATS.items():
         if module.recognises(head):
             return name
-    return _by_suffix(path)
+    name = _by_suffix(path)
+    if isinstance(FORMATS[name], Coding):  # any bytes are words of one
+        raise damage(
+            path,
+            "byte 0",
+            "no header that names EVT2, EVT2.1 or EVT3",
+            "RAW files with one, or format= one of evt2, evt21, evt3",
+        )
+    return name
 
 
 def _by_suffix(path):
@@ -193,6 +202,25 @@ def _format(name):
     if name not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     return FORMATS[name]
+
+
+def _times(start, stop, late):
+    """A window and a lateness as whole microseconds, where they are given."""
+    names = {"start": start, "stop": stop, "late": late}
+    start, stop, late = (None if t is None else microseconds(name, t) for name, t in names.items())
+    if late is not None and late < 0:
+        raise ValueError(f"late must be at least 0 us, got {late}")
+    return start, stop, late
+
+
+def _known(size, source):
+    """The size of the sensor: the caller's, or what the file tells, if anything."""
+    if size is None:
+        return source.size
+    if not isinstance(size, (tuple, list, np.ndarray)) or len(size) != 2:
+        raise ValueError(f"size must be (width, height), got {size!r}")
+    nothing = EventStream.empty(*size)
+    return nothing.width, nothing.height
 
 
 def _open(path, format, options) -> Reader:

@@ -62,7 +62,7 @@ def blocks_of(
     n = int(bad[0]) if len(bad) else len(t)
     if n:
         x, y = columns["x"][:n].astype(np.uint16), columns["y"][:n].astype(np.uint16)
-        yield Block(x, y, _microseconds(t[:n], unit), columns["p"][:n] > 0, place)
+        yield Block(x, y, microseconds(t[:n], unit), columns["p"][:n] > 0, place)
     if len(bad):
         event = {name: columns[name][n].item() for name in "xytp"}
         raise damage(
@@ -76,7 +76,8 @@ def _within(column, low, high):
         return good & (column == np.floor(column)) if column.dtype.kind == "f" else good
 
 
-def _microseconds(t, unit):
+def microseconds(t: np.ndarray, unit: str) -> np.ndarray:
+    """Times (n,) of a unit as int64 microseconds, rounded."""
     if t.dtype.kind == "f":
         return np.rint(t * UNITS[unit]).astype(np.int64)
     t = t.astype(np.int64, copy=False)

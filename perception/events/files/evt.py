@@ -8,6 +8,8 @@ those of the camera; OpenEB shows them less the first TIME_HIGH, which is `shift
 the first TIME_HIGH have no time and are passed over, as OpenEB does, and so are words of unknown type,
 which some cameras use as padding.
 
+A header must name the coding, since any bytes are words of one; `format=` reads files without.
+
 Source: Prophesee, "Event Encoding Formats" and "RAW File Format" (docs.prophesee.ai).
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perception.events.files.blocks import ANY, BLOCK, FIRST, Block, DamagedError, damage, event_place
-from perception.events.files.columns import UNITS, blocks_of, known_unit
+from perception.events.files.columns import UNITS, blocks_of, known_unit, microseconds
 from perception.events.files.output import require_within
 
 SUFFIXES = (".h5", ".hdf5")
@@ -84,7 +84,9 @@ class Reader:
         return max(low - 1, 0)
 
     def _time(self, layout, i):
-        return float(layout.get("t", slice(i, i + 1))[0]) * UNITS[layout.unit]
+        """As blocks have it: bisection by unrounded times would pass over those that are rounded up."""
+        with np.errstate(invalid="ignore"):  # damage, which is told where it is decoded
+            return int(microseconds(layout.get("t", slice(i, i + 1)), layout.unit)[0])
 
     @contextmanager
     def _layout(self):

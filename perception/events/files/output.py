@@ -9,15 +9,23 @@ def joined(streams: EventStream | Iterable[EventStream]) -> tuple[Iterator[Event
     """(streams, size) of one stream or of several that follow each other in time.
 
     Raises:
+        TypeError:  something that is no stream.
         ValueError: no stream at all, or while iterating, another size or times that fall.
     """
-    parts = iter([streams] if isinstance(streams, EventStream) else streams)
+    parts = _streams([streams] if isinstance(streams, EventStream) else streams)
     first = next(parts, None)
     if first is None:
         raise ValueError(
             "nothing to write: at least one stream is needed, EventStream.empty(...) for no events"
         )
     return _in_order(first, parts), (first.width, first.height)
+
+
+def _streams(parts):
+    for part in parts:
+        if not isinstance(part, EventStream):
+            raise TypeError(f"an EventStream, or several, can be written, got one of {type(part).__name__}")
+        yield part
 
 
 def _in_order(first, rest):
