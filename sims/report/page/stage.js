@@ -157,7 +157,7 @@ function paintTracker(ctx, cell, tracker) {
   paintTails(ctx, cell, tracker.paths, tracks, (t) => colourOf(tracker, t.label), 2.2, alpha);
   for (const track of tracks) {
     const [x, y] = toScreen(cell, track), colour = colourOf(tracker, track.label);
-    if (state.layers.ellipses) paintEllipse(ctx, track, x, y, colour, alpha);
+    if (state.layers.ellipses) paintEllipse(ctx, track, x, y, colour, alpha, 0.16 / cell.trackers.length);
     ctx.globalAlpha = alpha * (0.35 + 0.65 * track.existence);
     ctx.fillStyle = track.seen ? colour : colours.panel;
     ctx.strokeStyle = track.seen ? colours.panel : colour;
@@ -172,13 +172,13 @@ function paintTracker(ctx, cell, tracker) {
   ctx.globalAlpha = 1;
 }
 
-function paintEllipse(ctx, track, x, y, colour, alpha) {
+function paintEllipse(ctx, track, x, y, colour, alpha, fill) {
   ctx.beginPath();
   const rx = Math.max(track.major * view.scale, 0.5), ry = Math.max(track.minor * view.scale, 0.5);
   ctx.ellipse(x, y, rx, ry, -track.angle * flip, 0, 2 * Math.PI);
   ctx.fillStyle = ctx.strokeStyle = colour;
   ctx.lineWidth = 1.2;
-  ctx.globalAlpha = alpha * 0.13;
+  ctx.globalAlpha = alpha * fill;
   ctx.fill();
   ctx.globalAlpha = alpha * 0.85;
   ctx.stroke();
