@@ -3,13 +3,16 @@
 
 const replay = decode(JSON.parse(document.getElementById("data").textContent));
 
+const CROWD = 80; // tracks at once whose labels would hide each other
+const crowd = Math.max(...replay.time.map((_, k) => replay.trackers.reduce((n, tracker) => n + tracker.scans[k].length, 0)));
+
 const state = {
   scan: replay.count - 1, // the whole run, until it is played
   playing: false,
   rate: 10, // scans per second
   tail: Math.min(15, replay.count),
   shown: replay.trackers.map(() => true),
-  layers: { measurements: true, truth: true, ellipses: true, labels: true, errors: true },
+  layers: { measurements: true, truth: true, ellipses: true, labels: crowd <= CROWD, errors: true },
   byLabel: replay.trackers.length === 1, // colours
   apart: false, // a picture for each tracker
   emphasis: null, // index of the tracker whose name is pointed at
