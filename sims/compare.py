@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sims.arguments import a_scenario, a_tracker, add_workers, check_workers, workers_of
-from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, warm_up
+from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, scene_of, warm_up
 from sims.recordings import run as recorded
+from sims.report import command as report
+from sims.report.replay import of_recording, of_scenario, require_room
 from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
@@ -44,6 +46,10 @@ def compare(args: argparse.Namespace) -> int:
         workers = workers_of(args)
         for name in settings:  # as a tracker without weights for this scenario
             TRACKERS[name](problem, **settings[name])
+        if report.wanted(args):
+            scene = scene_of(problem, seed, 0)
+            objects = sum(len(scene.truth.at(k)) for k in range(len(scene)))
+            require_room(sum(map(len, scene.scans)), objects, len(settings))
     except ValueError as error:
         return failed(PROGRAM, 2, str(error))
     with notice_of_compilation():
@@ -62,6 +68,10 @@ def compare(args: argparse.Namespace) -> int:
         scores = evaluate(problem, settings, seed=seed, runs=args.runs, workers=workers, advance=advance)
     result = document(problem, scores, settings, seed, choice)
     status = write_json(result, args.json) if args.json else 0
+    if report.wanted(args):
+        with progress("replay", len(settings)) as advance:
+            replay = of_scenario(problem, settings, seed, advance)
+        status = write_replay(replay, args) or status
     show(result, wide_console())
     return status
 
@@ -76,7 +86,10 @@ def compare_recordings(args: argparse.Namespace) -> int:
         return failed(PROGRAM, 2, f"{error.filename}: {error.strerror}")
     try:
         recorded.require_scorer(args, recordings)
-    except ImportError as error:
+        if report.wanted(args):
+            points = len(recordings[0].detections.z)
+            require_room(points, points, len(args.trackers))
+    except (ImportError, ValueError) as error:
         return failed(PROGRAM, 2, str(error))
     if args.results:
         try:
@@ -93,6 +106,10 @@ def compare_recordings(args: argparse.Namespace) -> int:
     status = write_json(result, args.json) if args.json else 0
     if args.results:
         status = write_results(module, found, args.results) or status
+    if report.wanted(args):
+        with progress("replay", len(args.trackers)) as advance:
+            replay = of_recording(module, recordings[0], args.trackers, advance)
+        status = write_replay(replay, args) or status
     recorded.show(result, wide_console())
     return status
 
@@ -103,6 +120,15 @@ def write_results(module, found: dict, folder: str) -> int:
         recorded.write_results(module, found, Path(folder))
     except (OSError, ValueError) as error:  # ValueError: something other than a file has the name of one
         return failed(PROGRAM, 1, f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}")
+    return 0
+
+
+def write_replay(replay, args: argparse.Namespace) -> int:
+    """Write the page and the recording that are asked for; returns the exit status."""
+    try:
+        report.write(replay, args)
+    except (OSError, ValueError) as error:
+        return failed(PROGRAM, 1, f"no replay: {getattr(error, 'strerror', None) or error}")
     return 0
 
 
@@ -147,6 +173,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--choose-runs", type=positive, default=100, metavar="N", help="scenes to choose on; default: 100")
     add("--list", action="store_true", help="list scenarios and trackers, and stop")
+    report.add_options(parser)
     recorded.add_options(parser)
     args = parser.parse_args(argv)
     if args.recording and (args.scenario or args.runs or args.choose_threshold):
@@ -157,6 +184,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.recording and args.cluster is not None:
         parser.error("--recording goes without --cluster")
     check_workers(parser, args)
+    report.check_options(parser, args)
     args.trackers = list(dict.fromkeys(args.trackers))
     args.scenario = args.scenario or SCENARIOS[DEMONSTRATION]
     args.runs = args.runs or args.scenario.runs

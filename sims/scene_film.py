@@ -9,6 +9,7 @@ import numpy as np
 from perception.events.pictures import coloured, film
 from perception.pinhole import Pinhole
 from sims.plot import empty_figure, png
+from sims.rerun_file import colours_of, import_rerun, recording
 from tracking.formats.files import atomic_write
 
 Shown = Sequence[tuple[Any, dict[str, Any]]]  # of each moment, what there is and what each kind makes of it
@@ -16,22 +17,6 @@ SCALE = 4  # of pixels in the film
 NEAR, FAR = 1.0, 7.0  # m, of the colours
 MARK = 3  # half side of what marks a track, pixels of the film
 ROWS = 4  # of a sheet
-# Colours that differ for neighbours, by label (Tableau 10).
-COLOURS = np.array(
-    [
-        (31, 119, 180),
-        (255, 127, 14),
-        (44, 160, 44),
-        (214, 39, 40),
-        (148, 103, 189),
-        (140, 86, 75),
-        (227, 119, 194),
-        (127, 127, 127),
-        (188, 189, 34),
-        (23, 190, 207),
-    ],
-    np.uint8,
-)
 
 
 def as_colours(depth: np.ndarray) -> np.ndarray:
@@ -57,7 +42,7 @@ def tiles(moment: Any, outcomes: dict[str, Any], focal: float) -> list[tuple[str
         places = moment.view.pose.to_camera(outcome.tracks.mean[:, :3])
         for label, (column, row) in zip(outcome.tracks.label, camera.project(places)):
             if np.isfinite(column) and -1 < column < side[0] and -1 < row < side[1]:
-                _mark(picture, column, row, COLOURS[int(label) % len(COLOURS)])
+                _mark(picture, column, row, colours_of(label))
         found.append((kind, picture))
     return found
 
@@ -97,12 +82,8 @@ def write_rrd(shown: Shown, path: str | Path) -> None:
     Raises:
         ImportError: rerun-sdk is not installed.
     """
-    try:
-        import rerun as rr
-    except ImportError:
-        raise ImportError("recordings for rerun need the viz extra: pip install '.[viz]'") from None
-    with rr.RecordingStream("multitarget-toolkit scene") as stream:
-        stream.save(str(path))
+    rr = import_rerun()
+    with recording(path, "multitarget-toolkit scene") as stream:
         for moment, outcomes in shown:
             stream.set_time("scene", duration=moment.time * 1e-6)
             stream.log("frame", rr.Image((255 * moment.frame).astype(np.uint8)))
@@ -116,7 +97,7 @@ def write_rrd(shown: Shown, path: str | Path) -> None:
                     rr.Points3D(
                         outcome.tracks.mean[:, :3],
                         radii=0.06,
-                        colors=COLOURS[label % len(COLOURS)],
+                        colors=colours_of(label),
                         labels=[str(number) for number in label],
                     ),
                 )

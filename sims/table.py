@@ -154,14 +154,14 @@ def _table(result, pm):
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in result["trackers"].items():
-        number, cpu = row["cardinality"], row["cpu_ms_per_scan"]
+        objects, cpu = row["cardinality"], row["cpu_ms_per_scan"]
         table.add_row(
             name,
             _with_half(row["gospa"], row["ci95"], pm),
-            *(_number(row[part]) for part in ("localisation", "missed", "false", "ospa", "ospa2")),
-            f"{_number(number['expected'], 3)}/{_number(number['true'], 3)}",
-            _number(cpu["median"], 3),
-            _number(cpu["p95"], 3),
+            *(number(row[part]) for part in ("localisation", "missed", "false", "ospa", "ospa2")),
+            f"{number(objects['expected'], 3)}/{number(objects['true'], 3)}",
+            number(cpu["median"], 3),
+            number(cpu["p95"], 3),
             _difference(row["differences"][first]) if name != first else "",
         )
     return table
@@ -181,7 +181,7 @@ def _footnote(result, pm):
 
 
 def _with_half(value, ends, pm):
-    return _number(value) if ends is None else f"{_number(value)} {pm} {_number((ends[1] - ends[0]) / 2, 3)}"
+    return number(value) if ends is None else f"{number(value)} {pm} {number((ends[1] - ends[0]) / 2, 3)}"
 
 
 def _difference(found):
@@ -191,11 +191,11 @@ def _difference(found):
 
 
 def _signed(value):
-    text = _number(abs(value), 3)
+    text = number(abs(value), 3)
     return text if float(text) == 0 else ("-" if value < 0 else "+") + text
 
 
-def _number(value, digits=4):
+def number(value: float | None, digits: int = 4) -> str:
     """About so many significant digits, at most two decimals, and none lost before the point."""
     if value is None:
         return "-"

@@ -19,6 +19,7 @@ from tracking.formats import csv
 from tracking.formats.detections import Detections
 from tracking.metrics import clear_identity_hota, gospa
 from tracking.models import ConstantVelocity, PositionSensor, Survival, UniformBirth
+from tracking.tracks import Trajectories
 
 CUTOFF = 10.0  # of GOSPA and of matches, in standard deviations of a measurement
 MARGIN = 0.05  # of the extent of the data, added on every side
@@ -113,14 +114,27 @@ def score(found: dict[str, Detections], recordings: list[Recording]) -> dict[str
     return {r.name: _score(found[r.name], r) for r in recordings if r.truth is not None}
 
 
+def truth(recording: Recording) -> Trajectories | None:
+    """Positions of the objects by the column `id`, on straight lines between reports; None without one."""
+    if recording.truth is None:
+        return None
+    reported = recording.truth.trajectories()
+    states = np.stack([_bridged(reported.time, x) for x in reported.states])
+    return Trajectories(reported.time, reported.label, states)
+
+
+def cutoff(recording: Recording) -> float:
+    """Of GOSPA, m."""
+    position = np.zeros((1, recording.models["sensor"].dim_z))
+    return CUTOFF * float(np.sqrt(recording.models["sensor"].noise(position)[0, 0]))
+
+
 def _score(found, recording):
-    truth = recording.truth.trajectories()
-    c = CUTOFF * float(np.sqrt(recording.models["sensor"].noise(truth.states[:1, 0])[0, 0]))
-    states = np.stack([_bridged(truth.time, x) for x in truth.states])
-    present = ~np.isnan(states).any(axis=2)  # (n, T)
-    scans = [(here, states[here, k], found.rows(k)) for k, here in enumerate(present.T)]
+    objects, c = truth(recording), cutoff(recording)
+    present = ~np.isnan(objects.states).any(axis=2)  # (n, T)
+    scans = [(here, objects.states[here, k], found.rows(k)) for k, here in enumerate(present.T)]
     video = clear_identity_hota(
-        [truth.label[here] for here, _, _ in scans],
+        [objects.label[here] for here, _, _ in scans],
         [found.extra["id"][mine] for _, _, mine in scans],
         [np.maximum(0, 1 - cdist(x, found.z[mine]) / (2 * c)) for _, x, mine in scans],
     )
@@ -140,3 +154,5 @@ def _bridged(time, states):
 
 write = csv.write_detections
 SUFFIX = ".csv"
+NAME = "CSV"
+UNIT = "m"

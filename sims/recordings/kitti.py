@@ -23,6 +23,7 @@ from tracking.formats.detections import Detections
 from tracking.metrics import combine, combine_ground, gospa, kitti_2d, kitti_ground
 from tracking.models import ConstantVelocity, Occlusion, PositionSensor, Survival, UniformBirth
 from tracking.models.score import ScoreModel
+from tracking.tracks import Trajectories
 
 FRAME_RATE = kitti.FRAME_RATE
 GOSPA_CUTOFF = 4.0  # m
@@ -260,6 +261,18 @@ def rows(scans, recording: Recording) -> Detections:
     return kitti.results(scans, recording.detections, max_coast=0, camera=recording.camera)
 
 
+def truth(recording: Recording) -> Trajectories | None:
+    """Positions of the labelled objects of the class in the ground plane; None without labels."""
+    if recording.truth is None:
+        return None
+    return recording.truth.select(recording.truth.extra["class"] == recording.cls).trajectories()
+
+
+def cutoff(_: Recording) -> float:
+    """Of GOSPA, m."""
+    return GOSPA_CUTOFF
+
+
 def score(found: dict[str, Detections], recordings: list[Recording]) -> dict[str, dict[str, Any]]:
     """Box scores of the benchmark, and GOSPA (c = 4 m, p = 1) in the ground plane and in space."""
     labels = {r.name: r.truth for r in recordings if r.truth is not None}
@@ -301,3 +314,5 @@ def _space(found, labels, cls):
 
 write = kitti.write_results
 SUFFIX = ".txt"
+NAME = "KITTI"
+UNIT = "m"

@@ -19,6 +19,7 @@ from tracking.formats.detections import Detections
 from tracking.metrics import box_iou, clear_identity_hota, combine
 from tracking.models import ConstantVelocity, Occlusion, PositionSensor, Survival, UniformBirth
 from tracking.models.score import ScoreModel
+from tracking.tracks import Trajectories
 
 ACCELERATION = 0.3  # of the box centre, in heights and s: spectral density of white noise, 1/s^3
 GROWTH = 0.01  # of width and height, likewise
@@ -104,6 +105,15 @@ def rows(scans, recording: Recording) -> Detections:
     return replace(found, extra={**found.extra, "box": box})
 
 
+def truth(recording: Recording) -> Trajectories | None:
+    """Boxes of the labelled objects (x, y, width, height), px; None without labels."""
+    return None if recording.truth is None else recording.truth.trajectories()
+
+
+def cutoff(_: Recording) -> None:
+    """Boxes are scored by their overlap, not by GOSPA."""
+
+
 def score(found: dict[str, Detections], recordings: list[Recording]) -> dict[str, dict[str, Any]]:
     """HOTA, MOTA, IDF1 and identity switches at an overlap of 0.5, by sequence and of all."""
     scores = {}
@@ -124,3 +134,5 @@ def score(found: dict[str, Detections], recordings: list[Recording]) -> dict[str
 
 write = mot.write_results
 SUFFIX = ".txt"
+NAME = "MOTChallenge"
+UNIT = "px"

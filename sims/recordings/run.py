@@ -22,6 +22,7 @@ from sims.trackers import FILTERS
 from tracking.confidence import Confidence
 from tracking.formats.detections import Detections
 from tracking.metrics.detection import import_trackeval
+from tracking.tracks import Tracks
 
 WARM_UP_SCANS = 10
 FORMATS = {"kitti": kitti, "mot": mot, "csv": csv}
@@ -97,6 +98,12 @@ def load(args: argparse.Namespace) -> list[Recording]:
 
 def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -> Tracked:
     """Run a tracker over a recording, one scan after the other."""
+    scans, cpu = scans_of(tracker, recording)
+    return Tracked(rows(scans, recording), cpu)
+
+
+def scans_of(tracker: str, recording: Recording) -> tuple[list[Tracks], np.ndarray]:
+    """What a tracker reports in each scan, and the CPU time (T,) of each, s."""
     kind = FILTERS[tracker]
     online = kind(**recording.models, config=kind.Config(gate=recording.gate))
     sure = Confidence(recording.class_model, prior=recording.class_prior) if recording.class_model else None
@@ -110,7 +117,7 @@ def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -
             found = sure.step(found, seen.score[mine], np.linalg.norm(z, axis=1))
         cpu.append(time.process_time() - start)
         tracks.append(found)
-    return Tracked(rows(tracks, recording), np.array(cpu))
+    return tracks, np.array(cpu)
 
 
 def warm_up(tracker: str, recording: Recording) -> None:
@@ -205,12 +212,13 @@ def show(result: dict[str, Any], console) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, sequence, row in rows:
         cpu = row["cpu_ms_per_scan"]
-        values = [_text(key, row.get(key)) for key in columns]
+        values = [text(key, row.get(key)) for key in columns]
         table.add_row(name, sequence, *values, f"{cpu['median']:.2f}", f"{cpu['p95']:.2f}")
     console.print(table)
 
 
-def _text(key, value):
+def text(key: str, value: float | None) -> str:
+    """A score as the table shows it."""
     if value is None:
         return "-"
     return (
