@@ -1,4 +1,4 @@
-"""What README shows works."""
+"""What README and the first examples of events and depth show works."""
 
 import os
 import re
@@ -24,7 +24,13 @@ def commands():
     return re.findall(r"-m sims\.compare (.+)", text)
 
 
-TRACKING, EVENTS, ROOMS, DEPTH = (body for kind, body in BLOCKS if kind == "python")
+def python_blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+TRACKING, ADAPTATION = python_blocks(ROOT / "README.md")
+EVENTS, ROOMS = python_blocks(ROOT / "docs" / "events" / "README.md")
+(DEPTH,) = python_blocks(ROOT / "docs" / "depth" / "README.md")
 
 
 def printed(code, folder):
@@ -45,6 +51,11 @@ def test_tracking_runs_as_pasted(tmp_path):
     lines = printed(TRACKING, tmp_path)
     assert len(lines) == 10
     assert "[0 1]" in lines[-1]
+
+
+def test_adaptation_is_the_example_of_its_page():
+    """Which tests/test_docs_pages.py runs."""
+    assert python_blocks(ROOT / "docs" / "adapt" / "README.md")[0] == ADAPTATION
 
 
 def test_events_run_as_pasted(tmp_path):
@@ -157,6 +168,18 @@ def test_drawn_files_exist():
     there = [path.as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     for name in set(re.findall(r"\b[\w/]+\.py\b", tree)):
         assert any(path.endswith(f"/{name}") for path in there), f"README draws {name}"
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*/README.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_named_programs_exist():
+    for name in re.findall(r"`(sims\.studies\.\w+)`", README):
+        assert (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
 
 
 def test_named_filters_are_public():
