@@ -20,9 +20,11 @@ from tracking.filters.pmbm import PMBM, PMBMConfig
 from tracking.gaussian import CKF, EKF, UKF
 from tracking.late import Late
 from tracking.models import (
+    IMM,
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
+    Embedded,
     FunctionMotion,
     FunctionSensor,
     GaussianBirth,
@@ -47,6 +49,7 @@ __all__ = [
     "GLMB",
     "GMPHD",
     "GNN",
+    "IMM",
     "LMB",
     "PMB",
     "PMBM",
@@ -57,6 +60,7 @@ __all__ = [
     "ConstantVelocity",
     "CoordinatedTurn",
     "Ellipses",
+    "Embedded",
     "FunctionMotion",
     "FunctionSensor",
     "GLMBConfig",

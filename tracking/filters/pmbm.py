@@ -110,8 +110,10 @@ class PMBM(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        poisson = Poisson.empty(d).born(self.models.initial, time, 1.0)
-        return PMBMDensity(poisson, Locals.empty(d), np.zeros(0, np.int64), empty_mixture(), Seeds.none(d))
+        none = self.models.no_modes
+        poisson = Poisson.empty(d, none).born(self.models.initial, self.models, time, 1.0)
+        local = Locals.empty(d, none)
+        return PMBMDensity(poisson, local, np.zeros(0, np.int64), empty_mixture(), Seeds.none(d))
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -155,12 +157,12 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
     new = associate(density.mixture, options, config.limits, rng, config.threads)
 
     # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
-    recycled = after(out, new.recycled, options.existence, 1, first.mean, first.cov)
+    recycled = after(out, new.recycled, options.existence, 1, first)
     poisson = missed(density.poisson, scan.sensor, models)
-    poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P)
+    poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P, recycled.modes)
     return PMBMDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
-        after(out, new.option, options.existence, 1, first.mean, first.cov),
+        after(out, new.option, options.existence, 1, first),
         relabel(density.label, new.track, density.next_label),
         new.mixture,
         plant(scan, new.explained, models, density.seeds),
