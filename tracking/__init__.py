@@ -17,6 +17,7 @@ from tracking.filters.lmb import LMB, LMBConfig
 from tracking.filters.phd import GMPHD, GMPHDConfig
 from tracking.filters.pmb import PMB, PMBConfig
 from tracking.filters.pmbm import PMBM, PMBMConfig
+from tracking.filters.tpmbm import TPMBM, TPMBMConfig
 from tracking.gaussian import CKF, EKF, UKF
 from tracking.late import Late
 from tracking.models import (
@@ -53,6 +54,7 @@ __all__ = [
     "LMB",
     "PMB",
     "PMBM",
+    "TPMBM",
     "UKF",
     "CPHDConfig",
     "Confidence",
@@ -82,6 +84,7 @@ __all__ = [
     "Recorder",
     "ScoreModel",
     "Survival",
+    "TPMBMConfig",
     "Tracks",
     "Trajectories",
     "Trajectory",

@@ -100,8 +100,8 @@ def imm(q: float, turn_rate: float):
 
 ARMS: dict[str, tuple[Callable[..., Any], list[tuple[float, ...]]]] = {
     "cv": (cv, [(q,) for q in (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)]),
-    "ct": (ct, list(product((0.3, 1.0, 3.0), (0.03, 0.1, 0.3)))),
-    "imm": (imm, list(product((0.03, 0.1, 0.3), (0.03, 0.06, 0.12)))),
+    "ct": (ct, list(product((1.5, 3.0, 6.0), (0.01, 0.03, 0.1)))),
+    "imm": (imm, list(product((0.1, 0.3, 1.0), (0.06, 0.12, 0.24)))),
 }
 
 

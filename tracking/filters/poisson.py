@@ -105,11 +105,11 @@ def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float)
     first = _mixed(log_c, pairs, poisson.m, innovation)
     if box is None or poisson.uniform == 0 or len(z) == 0:
         return FirstDetections(*first)
-    log_u, start, start_cov = _out_of_the_box(poisson, scan, box)
+    log_u, start, start_cov = out_of_the_box(poisson, scan, box)
     return FirstDetections(*_with(*first, log_u, start, start_cov))
 
 
-def _out_of_the_box(poisson, scan, box):
+def out_of_the_box(poisson: Poisson, scan: Scan, box: UniformBirth):
     """Log intensity (m,) of first detections of the uniform share, and moments of the objects."""
     start, start_cov, log_density = box.start(scan.z, scan.sensor, poisson.m.shape[1])
     with np.errstate(divide="ignore"):
@@ -126,7 +126,7 @@ def _detect_first_modes(poisson, modes: Modes, scan, models, threshold) -> First
         log_w = np.log(scan.sensor.detection(poisson.m) * poisson.w)
     log_c, found = log_w[row] + weighed.log_likelihood, detected(modes, weighed, np.arange(len(row)))
     if models.box is not None and poisson.uniform > 0 and n > 0:
-        log_u, start, start_cov = _out_of_the_box(poisson, scan, models.box)
+        log_u, start, start_cov = out_of_the_box(poisson, scan, models.box)
         log_c, col = np.concatenate((log_c, log_u)), np.concatenate((col, np.arange(n)))
         found = together(found, models.modes(start, start_cov))  # type: ignore[assignment]
     top = np.full(n, -np.inf)
