@@ -10,7 +10,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def test_there_are_some():
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 6
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -17,12 +17,15 @@ from tracking.filters.lmb import LMB, LMBConfig
 from tracking.filters.phd import GMPHD, GMPHDConfig
 from tracking.filters.pmb import PMB, PMBConfig
 from tracking.filters.pmbm import PMBM, PMBMConfig
+from tracking.filters.tpmbm import TPMBM, TPMBMConfig
 from tracking.gaussian import CKF, EKF, UKF
 from tracking.late import Late
 from tracking.models import (
+    IMM,
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
+    Embedded,
     FunctionMotion,
     FunctionSensor,
     GaussianBirth,
@@ -47,9 +50,11 @@ __all__ = [
     "GLMB",
     "GMPHD",
     "GNN",
+    "IMM",
     "LMB",
     "PMB",
     "PMBM",
+    "TPMBM",
     "UKF",
     "CPHDConfig",
     "Confidence",
@@ -57,6 +62,7 @@ __all__ = [
     "ConstantVelocity",
     "CoordinatedTurn",
     "Ellipses",
+    "Embedded",
     "FunctionMotion",
     "FunctionSensor",
     "GLMBConfig",
@@ -78,6 +84,7 @@ __all__ = [
     "Recorder",
     "ScoreModel",
     "Survival",
+    "TPMBMConfig",
     "Tracks",
     "Trajectories",
     "Trajectory",

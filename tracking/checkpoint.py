@@ -27,10 +27,12 @@ from tracking.filters.sound import require_sound
 from tracking.filters.tracker import Snapshot, elapsed
 from tracking.formats.arrays import read_arrays, write_arrays
 from tracking.models.document import describe, describe_fields, revive, revive_settings
+from tracking.modes import Modes, count
 
 KIND = "tracker state"
 VERSION = 1
 MAX_DIM = 64  # entries of a state
+MAX_MODELS = 64  # of motion, in an `IMM`
 DENSITIES: dict[type, type] = {
     PMBM: PMBMDensity,
     GLMB: GLMBDensity,
@@ -70,7 +72,7 @@ def save(tracker, path: str | Path) -> None:
         )
     arrays: dict[str, np.ndarray] = {}
     if snapshot.density is not None:
-        require_sound(snapshot.density, tracker.models.motion.dim)
+        require_sound(snapshot.density, tracker.models.motion.dim, count(tracker.models.motion))
         arrays = flatten(snapshot.density)
     write_arrays(path, KIND, document, arrays)
 
@@ -139,7 +141,7 @@ def resume(tracker, snapshot: Snapshot, path: str | Path) -> None:
     """Go on from a snapshot that was read from `path`, if the models of the tracker fit it."""
     if snapshot.density is not None:
         try:
-            require_sound(snapshot.density, tracker.models.motion.dim)
+            require_sound(snapshot.density, tracker.models.motion.dim, count(tracker.models.motion))
         except ValueError as error:
             raise ValueError(f"{path} does not fit the models of the tracker: {error}") from None
     tracker.rewind(snapshot)
@@ -150,6 +152,8 @@ def flatten(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for name in get_type_hints(type(value)):
         part = getattr(value, name)
+        if part is None:  # the modes of a single motion model
+            continue
         if is_dataclass(part) or isinstance(part, tuple):
             arrays |= flatten(part, f"{prefix}{name}.")
         else:
@@ -173,6 +177,9 @@ def unflatten(kind: type, arrays: dict[str, np.ndarray], prefix: str = "") -> An
             values[name] = hint(array)
         elif hint is np.ndarray:
             values[name] = arrays.pop(prefix + name)
+        elif hint == Modes | None:
+            there = any(a.startswith(f"{prefix}{name}.") for a in arrays)
+            values[name] = unflatten(Modes, arrays, f"{prefix}{name}.") if there else None
         else:
             values[name] = unflatten(hint, arrays, f"{prefix}{name}.")
     return kind(**values)
@@ -210,8 +217,7 @@ def _snapshot(document, arrays, kind) -> Snapshot:
     density = unflatten(DENSITIES[kind], left)
     if left:
         raise ValueError(f"unknown arrays {sorted(left)[:3]}")
-    dim = _dim(arrays)
-    require_sound(density, dim)
+    require_sound(density, _dim(arrays), _count(arrays))
     return Snapshot(density, float(time), dict(generator.state))
 
 
@@ -221,3 +227,13 @@ def _dim(arrays) -> int:
     if m.ndim != 2 or not 1 <= m.shape[1] <= MAX_DIM:
         raise ValueError(f"means must be states of 1 to {MAX_DIM} entries")
     return m.shape[1]
+
+
+def _count(arrays) -> int | None:
+    """Motion models of an `IMM`, of the first probabilities there are; None of a single model."""
+    p = next((a for name, a in arrays.items() if name.endswith("modes.p")), None)
+    if p is None:
+        return None
+    if p.ndim != 2 or not 1 <= p.shape[1] <= MAX_MODELS:
+        raise ValueError(f"modes must be of 1 to {MAX_MODELS} motion models")
+    return p.shape[1]

@@ -10,13 +10,16 @@ A tracker says at every scan which measurement each label was updated with. Alon
 runs forwards once more and a Rauch-Tung-Striebel smoother backwards, all labels of a scan at once. A scan
 between the first and the last report of a label in which it was not reported, or not detected, is a miss.
 
+With an `IMM` the filter that runs forwards is one too; backwards it is one smoother for the moments of all
+models, with the covariance of state and prediction taken over the models, so it does not weigh them anew.
+
 Source: Rauch, Tung, Striebel (AIAA 1965); with sigma points Sarkka, "Unscented Rauch-Tung-Striebel smoother"
 (TAC 2008), eq. 20-21: the gain is the covariance of state and prediction times the predicted precision.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ from tracking.bridges.filterpy import Repeated
 from tracking.checks import as_measurements, require_positive
 from tracking.gaussian import EKF, symmetrise
 from tracking.models.linear import whole_steps
+from tracking.modes import Modes, combined, mixed, moved, started, taken, together, update
 from tracking.tracks import Tracks, Trajectories
 
 
@@ -167,14 +171,41 @@ def smoother_step(m, P, motion, linearisation, dt: float):
             gain = gain @ step
         return m, P, gain
     ahead, spread = linearisation.predict(m, P, motion, dt)
+    return ahead, spread, _gain(_cross(m, P, ahead, motion, linearisation, dt), spread)
+
+
+def _gain(cross, spread):
+    return cross @ np.linalg.pinv(spread, 1e-13, hermitian=True)
+
+
+def _cross(m, P, ahead, motion, linearisation, dt):
+    """Covariance (n, d, d) of states and what they are after `dt`, with mean `ahead` (n, d)."""
     if motion.linear or isinstance(linearisation, EKF):
-        cross = P @ np.swapaxes(motion.jacobian(m, dt), -1, -2)
-    else:
-        points, _, w = linearisation.points(m, P)
-        n, k, d = points.shape
-        moved = motion.transition(points.reshape(n * k, d), dt).reshape(n, k, d)
-        cross = np.einsum("k,nki,nkj->nij", w, points - m[:, None], moved - ahead[:, None])
-    return ahead, spread, cross @ np.linalg.pinv(spread, 1e-13, hermitian=True)
+        return P @ np.swapaxes(motion.jacobian(m, dt), -1, -2)
+    points, _, w = linearisation.points(m, P)
+    n, k, d = points.shape
+    after = motion.transition(points.reshape(n * k, d), dt).reshape(n, k, d)
+    return np.einsum("k,nki,nkj->nij", w, points - m[:, None], after - ahead[:, None])
+
+
+def _step(m, P, modes: Modes | None, motion, linearisation, dt):
+    """As `smoother_step`, with the modes after the step before the gain."""
+    if modes is None:
+        ahead, spread, gain = smoother_step(m, P, motion, linearisation, dt)
+        return ahead, spread, None, gain
+    gain = np.broadcast_to(np.eye(m.shape[1]), P.shape)
+    for part in motion.parts(dt):
+        m, _ = combined(modes)
+        before = mixed(modes, motion.chain(part))
+        modes = moved(before, motion, linearisation, part)
+        ahead, spread = combined(modes)
+        cross = np.zeros_like(P)
+        for j, model in enumerate(motion.models):
+            within = _cross(before.m[:, j], before.P[:, j], modes.m[:, j], model, linearisation, part)
+            between = (before.m[:, j] - m)[:, :, None] * (modes.m[:, j] - ahead)[:, None]
+            cross += modes.p[:, j, None, None] * (within + between)
+        gain = gain @ _gain(cross, spread)
+    return ahead, spread, modes, gain
 
 
 def joined(trajectories: Sequence[Trajectory], time: np.ndarray) -> Trajectories:
@@ -197,35 +228,47 @@ def _forwards(scans, motion, linearisation, every, last) -> list[_Pass]:
     passes: list[_Pass] = []
     d = motion.dim
     label, m, P = np.zeros(0, np.int64), np.zeros((0, d)), np.zeros((0, d, d))
+    modes = started(m, P, motion)
     for k, scan in enumerate(scans):
         tracks = scan.tracks
         if k > 0:
             rows = np.flatnonzero(last[np.searchsorted(every, label)] >= k)
             dt = tracks.time - scans[k - 1].tracks.time
-            m, P, gain = smoother_step(m[rows], P[rows], motion, linearisation, dt)
+            m, P, modes, gain = _step(m[rows], P[rows], taken(modes, rows), motion, linearisation, dt)
             passes[-1].rows, passes[-1].predicted, passes[-1].gain = rows, (m, P), gain
             label = label[rows]
         wanted = np.flatnonzero(np.isin(tracks.label, every))
         new = wanted[~np.isin(tracks.label[wanted], label)]
         old = wanted[np.isin(tracks.label[wanted], label) & (tracks.source[wanted] >= 0)]
-        m, P = _updated(m, P, _place(label, tracks.label[old]), scan.z[old], scan.sensor, linearisation)
+        place = _place(label, tracks.label[old])
+        m, P, modes = _updated(m, P, modes, place, scan.z[old], scan.sensor, linearisation)
         label = np.concatenate((label, tracks.label[new]))
         m, P = np.concatenate((m, tracks.mean[new])), np.concatenate((P, tracks.cov[new]))
+        modes = together(modes, _begun(tracks, new, motion))
         none = np.zeros(0, np.int64)
         passes.append(_Pass(label, m, P, none, (m[:0], P[:0]), P[:0]))
     return passes
 
 
-def _updated(m, P, rows, z, sensor, linearisation):
+def _begun(tracks, new, motion):
+    """Modes of some tracks, all models of which have the moments that were reported; None of one model."""
+    modes = started(tracks.mean[new], tracks.cov[new], motion)
+    return modes if modes is None or tracks.modes is None else replace(modes, p=tracks.modes[new])
+
+
+def _updated(m, P, modes, rows, z, sensor, linearisation):
     """Moments with some rows (k,) updated by measurements (k, d_z)."""
     if len(rows) == 0:
-        return m, P
+        return m, P, modes
+    if modes is not None:
+        modes = modes.put(rows, update(modes.take(rows), z, sensor, linearisation))
+        return *combined(modes), modes
     innovation = linearisation.innovate(m[rows], P[rows], sensor)
     m, P = m.copy(), P.copy()
     nu = sensor.residual(z, innovation.z_hat)
     m[rows] += np.einsum("nij,nj->ni", innovation.gain, nu)
     P[rows] = innovation.P_post
-    return m, P
+    return m, P, None
 
 
 def _backwards(passes: list[_Pass]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -16,6 +16,7 @@ class Tracks:
     cov:       (n, d, d) their covariances.
     existence: (n,) probability that the object exists, in [0, 1].
     source:    (n,) int64 row of z that the estimate was last updated with in this scan, -1 if none.
+    modes:     (n, k) probability of each motion model of an `IMM`, None with a single one.
     """
 
     time: float
@@ -24,6 +25,7 @@ class Tracks:
     cov: np.ndarray
     existence: np.ndarray
     source: np.ndarray
+    modes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -31,7 +33,9 @@ class Tracks:
     def take(self, rows: np.ndarray) -> "Tracks":
         """Some of the tracks, in the order of `rows`."""
         arrays = (self.label, self.mean, self.cov, self.existence, self.source)
-        return Tracks(self.time, *(array[rows] for array in arrays))
+        label, mean, cov, existence, source = (array[rows] for array in arrays)
+        modes = None if self.modes is None else self.modes[rows]
+        return Tracks(self.time, label, mean, cov, existence, source, modes)
 
     @classmethod
     def empty(cls, time: float, dim: int) -> "Tracks":

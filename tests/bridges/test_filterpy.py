@@ -218,8 +218,8 @@ def test_what_the_others_may_not_have():
     )
     with pytest.raises(ValueError, match="are not those of its alpha, beta and kappa"):
         from_filterpy(unscented_filter(points), **sure)
-    bank = kalman.IMMEstimator([linear_filter(), linear_filter()], [0.5, 0.5], np.full((2, 2), 0.5))
-    with pytest.raises(ValueError, match="got IMMEstimator"):
+    bank = kalman.MMAEFilterBank([linear_filter(), linear_filter()], [0.5, 0.5], 4, H)
+    with pytest.raises(ValueError, match="got MMAEFilterBank"):
         from_filterpy(bank, DT, **sure)
 
 

@@ -9,6 +9,9 @@ What is used is the motion (F and Q, or fx), the measurement (H, or hx) and the 
 function is called; x and P say where objects appear. Steps without time in them, as filterpy's, become steps
 of `dt` seconds, repeated where scans are further apart, as by calling `predict()` again.
 
+An IMMEstimator becomes an `IMM`. Where it predicts twice without a measurement in between it forgets to move
+its probabilities on; here they move with every step, as in the method.
+
 Made for filterpy 1.4.5 and 2.0. The unscented filter here draws its points anew after a prediction, as that
 of 2.0; that of 1.4.5 measures with the points from before it, without the process noise in their spread.
 """
@@ -24,6 +27,7 @@ from tracking.filters.pmbm import PMBM
 from tracking.filters.tracker import Tracker
 from tracking.gaussian import EKF, UKF, Innovation, Linearisation
 from tracking.models.birth import GaussianBirth
+from tracking.models.imm import IMM
 from tracking.models.linear import LinearMotion, LinearSensor, whole_steps
 from tracking.models.motion import FunctionMotion
 from tracking.models.sensor import FunctionSensor
@@ -76,7 +80,8 @@ def from_filterpy(
     """A multitarget tracker with the models of a filterpy filter.
 
     Args:
-        kf:        KalmanFilter, ExtendedKalmanFilter or UnscentedKalmanFilter; it is not changed.
+        kf:        KalmanFilter, ExtendedKalmanFilter, UnscentedKalmanFilter, or IMMEstimator of Kalman
+                   filters that measure alike; it is not changed.
         dt:        length of its steps, s; None: that of the unscented filter, or F and Q are functions.
         clutter_intensity: expected clutter points per scan and unit of measurement volume, > 0.
         p_detect:  probability that an object is detected in a scan.
@@ -91,7 +96,11 @@ def from_filterpy(
     Raises:
         ValueError: something of the filter has no counterpart here, or is missing.
     """
-    kf, kind = copy.deepcopy(kf), _kind_of(kf)
+    kf = copy.deepcopy(kf)
+    several = None
+    if hasattr(kf, "filters") and hasattr(kf, "mu"):
+        several, kf = kf, _measuring_alike(kf, F, Q)
+    kind = _kind_of(kf)
     dim = int(np.size(kf.x))
     shared: dict[str, Any] = {
         "cov": np.asarray(kf.R, float),
@@ -110,14 +119,38 @@ def from_filterpy(
         raise ValueError("angles are of an extended or unscented filter, a KalmanFilter measures H x")
     else:
         sensor = LinearSensor(np.asarray(kf.H, float), **shared)
-    motion = _motion_of(kf, kind, dt, F, Q, max(getattr(sensor, "dims", 1), 1))
+    dims = max(getattr(sensor, "dims", 1), 1)
+    if several is not None:
+        models = [_motion_of(one, kind, dt, None, None, dims) for one in several.filters]
+        return tracker(
+            IMM(models, several.M, _required(dt), several.mu), sensor, _appears(several, birth), **settings
+        )
+    motion = _motion_of(kf, kind, dt, F, Q, dims)
     if not motion.linear and Q is None:
         linearisation = Repeated(linearisation, _required(dt))
+    return tracker(motion, sensor, _appears(kf, birth), linearisation=linearisation, **settings)
+
+
+def _appears(kf, birth):
     if not isinstance(birth, (int, float)):
-        appear = birth
-    else:
-        appear = GaussianBirth(birth, np.reshape(np.asarray(kf.x, float), (1, dim)), kf.P)
-    return tracker(motion, sensor, appear, linearisation=linearisation, **settings)
+        return birth
+    return GaussianBirth(birth, np.reshape(np.asarray(kf.x, float), (1, -1)), kf.P)
+
+
+def _measuring_alike(imm, F, Q):
+    """The first filter of an IMMEstimator, which stands for the measurement of all."""
+    first = imm.filters[0]
+    for one in imm.filters:
+        if _kind_of(one) != "KalmanFilter" or not (
+            np.array_equal(one.H, first.H) and np.array_equal(one.R, first.R)
+        ):
+            raise ValueError(
+                "filters of an IMMEstimator must be KalmanFilters with one H and one R: an object switches "
+                "how it moves, not how it is seen"
+            )
+    if F is not None or Q is not None:
+        raise ValueError("F and Q as functions are of one filter; each of an IMMEstimator moves by its own")
+    return first
 
 
 def _kind_of(kf) -> str:

@@ -18,6 +18,7 @@ from tracking.filters.estimate import expected_distance, poisson_binomial
 from tracking.filters.local import Locals, outcomes
 from tracking.filters.poisson import FirstDetections, merge_near
 from tracking.filters.tracker import Models, Scan
+from tracking.modes import Modes, merged, taken, together
 from tracking.tracks import Tracks
 
 TINY = 1e-300  # keeps shares of nothing finite
@@ -42,22 +43,22 @@ class Bernoullis:
         return len(self.r)
 
     @classmethod
-    def empty(cls, dim: int) -> "Bernoullis":
-        """No tracks, in a state space of `dim` entries."""
-        return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(1, np.int64), Locals.empty(dim))
+    def empty(cls, dim: int, modes: Modes | None = None) -> "Bernoullis":
+        """No tracks, in a state space of `dim` entries; `modes` are those of none."""
+        return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(1, np.int64), Locals.empty(dim, modes))
 
     @property
     def track(self) -> np.ndarray:
         """Track (l,) of every component."""
         return np.repeat(np.arange(len(self)), np.diff(self.offset))
 
-    def add(self, r, label, m, P, source=None) -> "Bernoullis":
+    def add(self, r, label, m, P, modes: Modes | None = None) -> "Bernoullis":
         """These and tracks with one Gaussian each."""
         return Bernoullis(
             np.concatenate((self.r, r)),
             np.concatenate((self.label, label)),
             np.concatenate((self.offset, self.offset[-1] + 1 + np.arange(len(r)))),
-            self.component.add(np.ones(len(r)), m, P, source),
+            self.component.add(np.ones(len(r)), m, P, None, modes),
         )
 
     def predict(self, models: Models, dt: float) -> "Bernoullis":
@@ -101,7 +102,7 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
     # What remains of a missed track, then one component for each of its detections, then the new tracks.
     r_missed = p.none * tracks.r * (1 - p_detect) / (1 - tracks.r * p_detect)
     share = p_missed / np.maximum(1 - p_detect, TINY)[track]
-    mean, cov = out.detected(np.arange(len(row)))
+    mean, cov, modes = out.detected(np.arange(len(row)))
     r_new = p.unassigned * np.exp(first.log_e - log_rho)
     new = np.flatnonzero(r_new > 0)
     owner = np.concatenate((track, track[row], len(tracks) + np.arange(len(new))))
@@ -114,6 +115,7 @@ def update(tracks: Bernoullis, scan: Scan, first: FirstDetections, models: Model
         np.concatenate((tracks.component.P, cov, first.cov[new])),
         np.concatenate((np.full(len(track), -1), col, new)),
         np.concatenate((out.visible, np.ones(len(col) + len(new)))),
+        together(tracks.component.modes, modes, taken(first.modes, new)),
     )
     label = np.concatenate((tracks.label, next_label + new))
     return _gathered(owner, label, component), 1 - p.unassigned
@@ -140,10 +142,12 @@ def reduce(tracks: Bernoullis, min_existence: float, min_weight: float, merge: f
     keep = tracks.r >= min_existence
     kept, dropped = _take(tracks, np.flatnonzero(keep)), _take(tracks, np.flatnonzero(~keep))
     c = kept.component
-    offset, *reduced = _reduce(
+    offset, place, r, m, P, source, visible = _reduce(
         kept.offset, c.r, c.m, c.P, c.source, c.visible, min_weight, float(merge), max_components
     )
-    return Bernoullis(kept.r, kept.label, offset, Locals(*reduced)), dropped
+    modes = merged(c.r, place, int(offset[-1]), c.modes)
+    component = Locals(r, m, P, source, visible, modes)
+    return Bernoullis(kept.r, kept.label, offset, component), dropped
 
 
 def _take(tracks: Bernoullis, which: np.ndarray) -> Bernoullis:
@@ -158,6 +162,7 @@ def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components)
     out_offset = np.zeros(n + 1, np.int64)
     out_w, out_m, out_P = np.empty_like(w), np.empty_like(m), np.empty_like(P)
     out_source, out_visible = np.empty_like(source), np.empty_like(w)
+    place = np.full(len(w), -1, np.int64)  # component that each becomes a part of
     count = 0
     for i in range(n):
         a, b = offset[i], offset[i + 1]
@@ -170,13 +175,25 @@ def _reduce(offset, w, m, P, source, visible, min_weight, merge, max_components)
         seen = np.zeros(len(mw))
         for k in range(len(heavy)):
             seen[group[k]] += w[heavy[k]] * visible[heavy[k]] / mw[group[k]]
+        slot = np.full(len(mw), -1, np.int64)
         for k in best:
+            slot[k] = count
             out_visible[count] = min(seen[k], 1.0)
             out_w[count], out_m[count], out_P[count] = mw[k] / total, mm[k], mP[k]
             out_source[count] = latest
             count += 1
+        for k in range(len(heavy)):
+            place[heavy[k]] = slot[group[k]]
         out_offset[i + 1] = count
-    return out_offset, out_w[:count], out_m[:count], out_P[:count], out_source[:count], out_visible[:count]
+    return (
+        out_offset,
+        place,
+        out_w[:count],
+        out_m[:count],
+        out_P[:count],
+        out_source[:count],
+        out_visible[:count],
+    )
 
 
 def extract(tracks: Bernoullis, config, time: float) -> Tracks:
@@ -203,7 +220,19 @@ def extract(tracks: Bernoullis, config, time: float) -> Tracks:
         worth = tracks.r * (limit - cost) > limit / 2
         chosen, mean, cov = chosen[worth], mean[worth], cov[worth]
     source = tracks.component.source[tracks.offset[chosen]]  # the heaviest component comes first
-    return Tracks(time, tracks.label[chosen], mean, cov, tracks.r[chosen], source)
+    modes = _models(tracks)
+    told = None if modes is None else modes[chosen]
+    return Tracks(time, tracks.label[chosen], mean, cov, tracks.r[chosen], source, told)
+
+
+def _models(tracks):
+    """Probability (t, k) of each motion model of the tracks, None with a single model."""
+    component = tracks.component
+    if component.modes is None:
+        return None
+    p = np.zeros((len(tracks), component.modes.p.shape[1]))
+    np.add.at(p, tracks.track, component.r[:, None] * component.modes.p)
+    return p
 
 
 def _moments(tracks, i):

@@ -21,6 +21,7 @@ from scipy.signal import convolve
 from scipy.special import gammaln
 
 from tracking.filters.hypotheses import Mixture
+from tracking.modes import probabilities
 from tracking.tracks import Tracks
 
 Estimator = Callable[..., Tracks]
@@ -201,7 +202,8 @@ def _row_tracks(density, rows, chosen, time):
 
 def _as_tracks(density, track, local, existence, time):
     chosen = density.local.take(local)
-    return Tracks(time, density.label[track], chosen.m, chosen.P, existence, chosen.source)
+    modes = probabilities(chosen.modes)
+    return Tracks(time, density.label[track], chosen.m, chosen.P, existence, chosen.source, modes)
 
 
 def _representatives(density, tracks, existence, time):
@@ -214,4 +216,5 @@ def _representatives(density, tracks, existence, time):
     owner = np.repeat(np.arange(mixture.n_tracks), np.diff(mixture.local_offset))
     likeliest = np.lexsort((-local_weights(mixture) * local.r, owner))[mixture.local_offset[:-1]]
     chosen = local.take(np.where(in_best >= 0, in_best, likeliest)[tracks])
-    return Tracks(time, density.label[tracks], chosen.m, chosen.P, existence[tracks], chosen.source)
+    label, modes = density.label[tracks], probabilities(chosen.modes)
+    return Tracks(time, label, chosen.m, chosen.P, existence[tracks], chosen.source, modes)

@@ -114,9 +114,8 @@ class GLMB(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        none = GLMBDensity(
-            Locals.empty(d), np.zeros(0, np.int64), empty_mixture(), Poisson.empty(d), Seeds.none(d)
-        )
+        local, unborn = (kind.empty(d, self.models.no_modes) for kind in (Locals, Poisson))
+        none = GLMBDensity(local, np.zeros(0, np.int64), empty_mixture(), unborn, Seeds.none(d))
         return born(none, replace(self.models, birth=self.models.initial, survival=Survival(1.0)), time, 1.0)
 
     def predict(self, density, time, dt):
@@ -140,9 +139,10 @@ def predict(density: GLMBDensity, models: Models, time: float, dt: float) -> GLM
 def born(density: GLMBDensity, models: Models, time: float, dt: float) -> GLMBDensity:
     """Add a label for every birth; a `UniformBirth` waits in `unborn` for its first detection."""
     if isinstance(models.birth, UniformBirth):
-        return replace(density, unborn=density.unborn.born(models.birth, time, models.birth_time(dt)))
-    r, m, P = bernoulli_births(density.seeds, models, time, dt)
-    return _add_labels(density, density.local.add(r, m, P), len(r))
+        unborn = density.unborn.born(models.birth, models, time, models.birth_time(dt))
+        return replace(density, unborn=unborn)
+    r, m, P, modes = bernoulli_births(density.seeds, models, time, dt)
+    return _add_labels(density, density.local.add(r, m, P, None, modes), len(r))
 
 
 def _add_labels(density, local, n):
@@ -184,7 +184,7 @@ def update(density: GLMBDensity, scan: Scan, models: Models, config: GLMBConfig,
     option = np.where(new.option >= len(col), new.option - len(seen), new.option)
     candidate = (new.option >= n_pairs) & (new.option < len(col))
     option[candidate] = n_pairs + 2 * n_old + col[new.option[candidate]]
-    local = after(out, option, np.ones(n_pairs + 2 * n_old + m), 2, first.mean, first.cov)
+    local = after(out, option, np.ones(n_pairs + 2 * n_old + m), 2, first)
     return GLMBDensity(
         local,
         density.label[new.track],

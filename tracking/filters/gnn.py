@@ -27,6 +27,7 @@ from tracking.filters.poisson import Poisson, detect_first, missed, reduce
 from tracking.filters.seeds import Seeds, plant, predict_undetected
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
+from tracking.modes import probabilities, taken
 from tracking.tracks import Tracks
 
 LOG_TINY = -700.0  # exp of its negative is still finite
@@ -85,8 +86,10 @@ class GNN(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        poisson = Poisson.empty(d).born(self.models.initial, time, 1.0)
-        return GNNDensity(poisson, Locals.empty(d), np.zeros(0, np.int64), np.zeros(0), Seeds.none(d))
+        none = self.models.no_modes
+        poisson = Poisson.empty(d, none).born(self.models.initial, self.models, time, 1.0)
+        tracks = Locals.empty(d, none)
+        return GNNDensity(poisson, tracks, np.zeros(0, np.int64), np.zeros(0), Seeds.none(d))
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -111,10 +114,10 @@ def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -
     log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # (m,) of a measurement that no track explains
     out = outcomes(density.tracks, scan, models.linearisation, config.gate, config.max_gated)
     ratio = _log_ratio(out, log_rho)
-    taken = nearest(out.pairs.offset, out.pairs.row, out.pairs.col, _gain(out, ratio), len(scan.z))
+    pairs = nearest(out.pairs.offset, out.pairs.row, out.pairs.col, _gain(out, ratio), len(scan.z))
 
-    tracks = _moved(out, ratio, taken)
-    hit = np.flatnonzero(taken >= 0)
+    tracks = _moved(out, ratio, pairs)
+    hit = np.flatnonzero(pairs >= 0)
     r_new = np.exp(first.log_e - log_rho)
     explained, free = np.zeros(len(scan.z)), r_new > 0
     explained[tracks.source[hit]], free[tracks.source[hit]] = tracks.r[hit], False
@@ -122,7 +125,7 @@ def update(density: GNNDensity, scan: Scan, models: Models, config: GNNConfig) -
     poisson = missed(density.poisson, scan.sensor, models)
     return GNNDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
-        tracks.take(keep).add(r_new[new], first.mean[new], first.cov[new], new),
+        tracks.take(keep).add(r_new[new], first.mean[new], first.cov[new], new, taken(first.modes, new)),
         np.concatenate((density.label[keep], density.next_label + new)),
         np.concatenate((density.floor[keep], np.minimum(config.delete, config.give_up * r_new[new]))),
         plant(scan, explained, models, density.seeds),
@@ -134,7 +137,8 @@ def extract(density: GNNDensity, config: GNNConfig, time: float) -> Tracks:
     """Tracks with existence probability of at least `config.threshold`."""
     reported = density.tracks.r >= config.threshold
     told = density.tracks.take(reported)
-    return Tracks(time, density.label[reported], told.m, told.P, told.r, told.source)
+    label, modes = density.label[reported], probabilities(told.modes)
+    return Tracks(time, label, told.m, told.P, told.r, told.source, modes)
 
 
 def _log_ratio(out: Outcomes, log_rho: np.ndarray) -> np.ndarray:
@@ -152,16 +156,18 @@ def _gain(out: Outcomes, ratio: np.ndarray) -> np.ndarray:
     return np.logaddexp(absent[row], present[row] + ratio) - np.log1p(-r * out.p_detect)[row]
 
 
-def _moved(out: Outcomes, ratio: np.ndarray, taken: np.ndarray) -> Locals:
+def _moved(out: Outcomes, ratio: np.ndarray, pairs: np.ndarray) -> Locals:
     """Tracks after the scan: the odds r / (1 - r) grow by the factor of the explanation that each takes."""
-    hit = np.flatnonzero(taken >= 0)
+    hit = np.flatnonzero(pairs >= 0)
     log_factor = np.log1p(-out.p_detect)
-    log_factor[hit] = ratio[taken[hit]]
+    log_factor[hit] = ratio[pairs[hit]]
     r = out.local.r / (out.local.r + (1 - out.local.r) * np.exp(-np.maximum(log_factor, LOG_TINY)))
     m, P, source, visible = out.local.m.copy(), out.local.P.copy(), np.full(len(r), -1), out.visible.copy()
-    m[hit], P[hit] = out.detected(taken[hit])
-    source[hit], visible[hit] = out.pairs.col[taken[hit]], 1.0
-    return Locals(r, m, P, source, visible)
+    m[hit], P[hit], modes = out.detected(pairs[hit])
+    source[hit], visible[hit] = out.pairs.col[pairs[hit]], 1.0
+    if modes is not None and out.local.modes is not None:
+        modes = out.local.modes.put(hit, modes)
+    return Locals(r, m, P, source, visible, modes)
 
 
 @compiled

@@ -86,7 +86,8 @@ class LMB(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        none = LMBDensity(Bernoullis.empty(d), Poisson.empty(d), Seeds.none(d))
+        modes = self.models.no_modes
+        none = LMBDensity(Bernoullis.empty(d, modes), Poisson.empty(d, modes), Seeds.none(d))
         return born(none, replace(self.models, birth=self.models.initial, survival=Survival(1.0)), time, 1.0)
 
     def predict(self, density, time, dt):
@@ -110,9 +111,10 @@ def predict(density: LMBDensity, models: Models, time: float, dt: float) -> LMBD
 def born(density: LMBDensity, models: Models, time: float, dt: float) -> LMBDensity:
     """Add a track for every birth; a `UniformBirth` waits in `unborn` for its first detection."""
     if isinstance(models.birth, UniformBirth):
-        return replace(density, unborn=density.unborn.born(models.birth, time, models.birth_time(dt)))
-    r, m, P = bernoulli_births(density.seeds, models, time, dt)
-    tracks = density.tracks.add(r, density.next_label + np.arange(len(r)), m, P)
+        unborn = density.unborn.born(models.birth, models, time, models.birth_time(dt))
+        return replace(density, unborn=unborn)
+    r, m, P, modes = bernoulli_births(density.seeds, models, time, dt)
+    tracks = density.tracks.add(r, density.next_label + np.arange(len(r)), m, P, modes)
     return replace(density, tracks=tracks, next_label=density.next_label + len(r))
 
 

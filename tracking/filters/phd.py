@@ -28,6 +28,7 @@ from tracking.filters.seeds import Seeds, plant
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
 from tracking.models.birth import MeasurementBirth
+from tracking.modes import merged, probabilities, taken, together
 from tracking.tracks import Tracks
 
 MAX_LOG_RATIO = 600.0  # exp of it, and sums of that, stay finite
@@ -82,8 +83,9 @@ class GMPHDDensity:
     def start(cls, models: Models, time: float) -> "GMPHDDensity":
         """The births of `models.initial`."""
         d = models.motion.dim
-        none = cls(Locals.empty(d), 0.0, np.zeros(0, np.int64), np.zeros(0, np.bool_), Seeds.none(d))
-        return none.add(Poisson.empty(d).born(models.initial, time, 1.0))
+        parts = Locals.empty(d, models.no_modes)
+        none = cls(parts, 0.0, np.zeros(0, np.int64), np.zeros(0, np.bool_), Seeds.none(d))
+        return none.add(Poisson.empty(d, models.no_modes).born(models.initial, models, time, 1.0))
 
     @property
     def mass(self) -> float:
@@ -93,14 +95,15 @@ class GMPHDDensity:
     @property
     def rest(self) -> Poisson:
         """The uniform share alone."""
-        return replace(Poisson.empty(self.parts.m.shape[1]), uniform=self.uniform)
+        none = taken(self.parts.modes, slice(0, 0))
+        return replace(Poisson.empty(self.parts.m.shape[1], none), uniform=self.uniform)
 
     def add(self, births: Poisson) -> "GMPHDDensity":
         """The intensity with more objects, nobody's yet."""
         k = len(births.w)
         return replace(
             self,
-            parts=self.parts.add(births.w, births.m, births.P),
+            parts=self.parts.add(births.w, births.m, births.P, None, births.modes),
             uniform=self.uniform + births.uniform,
             label=np.concatenate((self.label, np.full(k, -1))),
             reported=np.concatenate((self.reported, np.zeros(k, np.bool_))),
@@ -139,10 +142,10 @@ def survived(density: GMPHDDensity, models: Models, dt: float) -> GMPHDDensity:
 
 def births(density: GMPHDDensity, models: Models, time: float, dt: float) -> Poisson:
     """The intensity of the objects born in the `dt` seconds up to `time`."""
-    none = Poisson.empty(models.motion.dim)
+    none = Poisson.empty(models.motion.dim, models.no_modes)
     if isinstance(models.birth, MeasurementBirth):
         return none.add(*density.seeds.births(models, time, dt))
-    return none.born(models.birth, time, models.birth_time(dt))
+    return none.born(models.birth, models, time, models.birth_time(dt))
 
 
 def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfig) -> GMPHDDensity:
@@ -158,7 +161,8 @@ def update(density: GMPHDDensity, scan: Scan, models: Models, config: GMPHDConfi
 def extract(density: GMPHDDensity, time: float) -> Tracks:
     """The reported components; their existence probability is their weight, at most 1."""
     told = density.parts.take(density.reported)
-    return Tracks(time, density.label[density.reported], told.m, told.P, np.minimum(told.r, 1.0), told.source)
+    label, modes = density.label[density.reported], probabilities(told.modes)
+    return Tracks(time, label, told.m, told.P, np.minimum(told.r, 1.0), told.source, modes)
 
 
 class Detections(NamedTuple):
@@ -205,7 +209,7 @@ def posterior(density: GMPHDDensity, found: Detections, factor, missed_factor: f
         missed_factor: by which missed components are weighed, times 1 - p_D.
     """
     out, first, col = found.out, found.first, found.out.pairs.col
-    mean, cov = out.detected(np.arange(len(col)))
+    mean, cov, modes = out.detected(np.arange(len(col)))
     new = np.flatnonzero(np.isfinite(first.log_e))
     hits = len(col) + len(new)
     parts = Locals(
@@ -220,6 +224,7 @@ def posterior(density: GMPHDDensity, found: Detections, factor, missed_factor: f
         np.concatenate((out.local.P, cov, first.cov[new])),
         np.concatenate((np.full(len(out.local), -1), col, new)),
         np.concatenate((out.visible, np.ones(hits))),
+        together(out.local.modes, modes, taken(first.modes, new)),
     )
     return replace(
         density,
@@ -254,7 +259,8 @@ def merge(density: GMPHDDensity, config: GMPHDConfig) -> Merged:
     heaviest = _by_weight(w, m)[:limit]
     member = np.unique(group, return_index=True)[1]  # its heaviest
     visible = np.bincount(group, old.r * old.visible, minlength=len(w)) / w
-    parts = Locals(w, m, P, old.source[member], np.minimum(visible, 1.0)).take(heaviest)
+    modes = merged(old.r, group, len(w), old.modes)
+    parts = Locals(w, m, P, old.source[member], np.minimum(visible, 1.0), modes).take(heaviest)
     place = np.full(len(w), -1)
     place[heaviest] = np.arange(len(heaviest))
 

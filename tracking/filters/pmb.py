@@ -61,8 +61,9 @@ class PMB(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        poisson = Poisson.empty(d).born(self.models.initial, time, 1.0)
-        return PMBDensity(poisson, Bernoullis.empty(d), Seeds.none(d))
+        none = self.models.no_modes
+        poisson = Poisson.empty(d, none).born(self.models.initial, self.models, time, 1.0)
+        return PMBDensity(poisson, Bernoullis.empty(d, none), Seeds.none(d))
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -90,7 +91,7 @@ def update(density: PMBDensity, scan: Scan, models: Models, config: PMBConfig) -
     )
     recycled = unlikely.component
     poisson = missed(density.poisson, scan.sensor, models)
-    poisson = poisson.add(unlikely.r[unlikely.track] * recycled.r, recycled.m, recycled.P)
+    poisson = poisson.add(unlikely.r[unlikely.track] * recycled.r, recycled.m, recycled.P, recycled.modes)
     return PMBDensity(
         reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
         tracks,

@@ -19,8 +19,8 @@ import numpy as np
 
 from tracking.filters.estimate import ESTIMATORS, estimate
 from tracking.filters.hypotheses import Limits, Mixture, Options, associate, empty_mixture, limits_of, relabel
-from tracking.filters.local import Locals, after, outcomes
-from tracking.filters.poisson import Poisson, detect_first, missed, reduce
+from tracking.filters.local import Locals, Outcomes, after, outcomes
+from tracking.filters.poisson import FirstDetections, Poisson, detect_first, missed, reduce
 from tracking.filters.seeds import Seeds, plant, predict_undetected
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import Models, Scan, Tracker
@@ -110,8 +110,10 @@ class PMBM(Tracker):
 
     def start(self, time):
         d = self.models.motion.dim
-        poisson = Poisson.empty(d).born(self.models.initial, time, 1.0)
-        return PMBMDensity(poisson, Locals.empty(d), np.zeros(0, np.int64), empty_mixture(), Seeds.none(d))
+        none = self.models.no_modes
+        poisson = Poisson.empty(d, none).born(self.models.initial, self.models, time, 1.0)
+        local = Locals.empty(d, none)
+        return PMBMDensity(poisson, local, np.zeros(0, np.int64), empty_mixture(), Seeds.none(d))
 
     def predict(self, density, time, dt):
         return predict(density, self.models, time, dt)
@@ -132,13 +134,39 @@ def predict(density: PMBMDensity, models: Models, time: float, dt: float) -> PMB
 
 def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig, rng) -> PMBMDensity:
     """Bayes' rule for one scan (eq. 17-32), and the reductions that keep the mixture finite."""
-    # Each measurement may be the first detection of an object, or clutter (eq. 19-23).
     first = detect_first(density.poisson, scan, models, config.gate)
+    out = outcomes(density.local, scan, models.linearisation, config.gate, config.max_gated)
+    options, new = weigh(density, scan, first, out, config, rng)
+
+    # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
+    recycled = after(out, new.recycled, options.existence, 1, first)
+    poisson = missed(density.poisson, scan.sensor, models)
+    poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P, recycled.modes)
+    return PMBMDensity(
+        reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
+        after(out, new.option, options.existence, 1, first),
+        relabel(density.label, new.track, density.next_label),
+        new.mixture,
+        plant(scan, new.explained, models, density.seeds),
+        density.next_label + len(scan.z),
+    )
+
+
+def weigh(density, scan: Scan, first: FirstDetections, out: Outcomes, config: PMBMConfig, rng):
+    """What can become of the local hypotheses in a scan, and the best global hypotheses of it.
+
+    Args:
+        density: anything with `local` hypotheses and a `mixture` of them.
+        first:   what each measurement says as the first detection of an object (eq. 19-23).
+        out:     what the scan can make of the local hypotheses.
+    Returns:
+        `Options` and `Associated`.
+    """
+    # Each measurement may be the first detection of an object, or clutter.
     log_rho = np.logaddexp(first.log_e, np.log(scan.clutter))  # (m,)
     r_new = np.exp(first.log_e - log_rho)
 
     # Each local hypothesis may be missed (eq. 24-25), or detected by a measurement in its gate (eq. 26-29).
-    out = outcomes(density.local, scan, models.linearisation, config.gate, config.max_gated)
     pairs, p_detect, r = out.pairs, out.p_detect, density.local.r
     log_detected = np.log(r * p_detect + TINY)[pairs.row] + out.log_likelihood
     log_missed = np.log1p(-r * p_detect)
@@ -152,17 +180,4 @@ def update(density: PMBMDensity, scan: Scan, models: Models, config: PMBMConfig,
         -log_missed[:, None],
         np.concatenate((np.ones(len(pairs.col)), r_missed, r_new)),
     )
-    new = associate(density.mixture, options, config.limits, rng, config.threads)
-
-    # Undetected objects, and tracks too unlikely to be kept as such (Williams 2015, section V).
-    recycled = after(out, new.recycled, options.existence, 1, first.mean, first.cov)
-    poisson = missed(density.poisson, scan.sensor, models)
-    poisson = poisson.add(new.recycled_weight, recycled.m, recycled.P)
-    return PMBMDensity(
-        reduce(poisson, config.min_poisson, config.merge_poisson, config.max_poisson),
-        after(out, new.option, options.existence, 1, first.mean, first.cov),
-        relabel(density.label, new.track, density.next_label),
-        new.mixture,
-        plant(scan, new.explained, models, density.seeds),
-        density.next_label + len(scan.z),
-    )
+    return options, associate(density.mixture, options, config.limits, rng, config.threads)

@@ -16,6 +16,7 @@ from tracking.filters.tracker import Models, Scan
 from tracking.gaussian import log_normal
 from tracking.kalman import correct
 from tracking.models.birth import GaussianBirth, UniformBirth
+from tracking.modes import Modes, Weighed, combined, detected, merged, taken, together, weigh
 
 FEW = 32  # components that are not worth sorting into strips
 
@@ -25,44 +26,48 @@ class Poisson:
     """Intensity of a Poisson point process.
 
     w: (k,) expected objects of each Gaussian; m: (k, d); P: (k, d, d);
-    uniform: expected objects in the box of the birth model, which holds their density.
+    uniform: expected objects in the box of the birth model, which holds their density;
+    modes: of the Gaussians under each model of an `IMM`, None with a single model.
     """
 
     w: np.ndarray
     m: np.ndarray
     P: np.ndarray
     uniform: float = 0.0
+    modes: Modes | None = None
 
     @classmethod
-    def empty(cls, dim: int) -> "Poisson":
-        """No objects."""
-        return cls(np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)))
+    def empty(cls, dim: int, modes: Modes | None = None) -> "Poisson":
+        """No objects; `modes` are those of none."""
+        return cls(np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)), 0.0, modes)
 
     @property
     def mass(self) -> float:
         """Expected number of objects."""
         return float(self.w.sum() + self.uniform)
 
-    def add(self, w, m, P, uniform: float = 0.0) -> "Poisson":
+    def add(self, w, m, P, modes: Modes | None = None) -> "Poisson":
         """The intensity with more components."""
         return Poisson(
             np.concatenate((self.w, w)),
             np.concatenate((self.m, m)),
             np.concatenate((self.P, P)),
-            self.uniform + uniform,
+            self.uniform,
+            together(self.modes, modes),
         )
 
-    def born(self, birth, time: float, dt: float) -> "Poisson":
+    def born(self, birth, models: Models, time: float, dt: float) -> "Poisson":
         """The intensity with the births of the `dt` seconds up to `time`."""
         if isinstance(birth, GaussianBirth):
-            return self.add(birth.expected(time, dt), birth.mean, birth.cov)
+            m, P = birth.mean, birth.cov
+            return self.add(birth.expected(time, dt), m, P, models.modes(m, P))
         if isinstance(birth, UniformBirth):
             return replace(self, uniform=self.uniform + birth.expected(time, dt))
         return self  # a MeasurementBirth adds its Gaussians after each scan
 
     def predict(self, models: Models, dt: float) -> "Poisson":
         """Survivors after `dt` seconds; births are added by `born`."""
-        m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
+        m, P, modes = models.predict(self.m, self.P, self.modes, dt)
         uniform = self.uniform
         if models.box is not None:
             survival, moving = models.survival, models.motion.dim >= 2 * models.motion.dims
@@ -70,7 +75,7 @@ class Poisson:
             if moving and survival.lower is not None and survival.upper is not None:
                 stays = models.box.stay(dt, survival.lower, survival.upper)
             uniform *= float(models.survival.lives(models.box.grid(models.motion.dim), dt).mean()) * stays
-        return Poisson(self.w * models.survival(m, P, dt, (self.m, self.P)), m, P, uniform)
+        return Poisson(self.w * models.survival(m, P, dt, (self.m, self.P)), m, P, uniform, modes)
 
 
 class FirstDetections(NamedTuple):
@@ -78,15 +83,19 @@ class FirstDetections(NamedTuple):
 
     log_e: (m,) log intensity of detections of undetected objects at the measurement, -inf if there is none.
     mean:  (m, d) and cov: (m, d, d) of such an object, one Gaussian by moment matching.
+    modes: of such an object under each model of an `IMM`, None with a single model.
     """
 
     log_e: np.ndarray
     mean: np.ndarray
     cov: np.ndarray
+    modes: Modes | None = None
 
 
 def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float) -> FirstDetections:
     """Bernoulli densities that the measurements start (Garcia-Fernandez et al. 2018, eq. 19-23)."""
+    if poisson.modes is not None:
+        return _detect_first_modes(poisson, poisson.modes, scan, models, threshold)
     z, sensor, box, linearisation = scan.z, scan.sensor, models.box, models.linearisation
     innovation = linearisation.innovate(poisson.m, poisson.P, sensor)
     pairs = gate(innovation, z, threshold, sensor.angles)
@@ -96,11 +105,37 @@ def detect_first(poisson: Poisson, scan: Scan, models: Models, threshold: float)
     first = _mixed(log_c, pairs, poisson.m, innovation)
     if box is None or poisson.uniform == 0 or len(z) == 0:
         return FirstDetections(*first)
-    start, start_cov, log_density = box.start(z, sensor, poisson.m.shape[1])
-    with np.errstate(divide="ignore"):
-        log_u = np.log(sensor.detection(start) * poisson.uniform / box.volume) + log_density
-    log_u[~box.near(start, start_cov)] = -np.inf
+    log_u, start, start_cov = out_of_the_box(poisson, scan, box)
     return FirstDetections(*_with(*first, log_u, start, start_cov))
+
+
+def out_of_the_box(poisson: Poisson, scan: Scan, box: UniformBirth):
+    """Log intensity (m,) of first detections of the uniform share, and moments of the objects."""
+    start, start_cov, log_density = box.start(scan.z, scan.sensor, poisson.m.shape[1])
+    with np.errstate(divide="ignore"):
+        log_u = np.log(scan.sensor.detection(start) * poisson.uniform / box.volume) + log_density
+    log_u[~box.near(start, start_cov)] = -np.inf
+    return log_u, start, start_cov
+
+
+def _detect_first_modes(poisson, modes: Modes, scan, models, threshold) -> FirstDetections:
+    """As `detect_first`, for densities under several models."""
+    weighed: Weighed = weigh(modes, scan.z, scan.sensor, models.linearisation, threshold, None)
+    row, col, n = weighed.pairs.row, weighed.pairs.col, len(scan.z)
+    with np.errstate(divide="ignore"):
+        log_w = np.log(scan.sensor.detection(poisson.m) * poisson.w)
+    log_c, found = log_w[row] + weighed.log_likelihood, detected(modes, weighed, np.arange(len(row)))
+    if models.box is not None and poisson.uniform > 0 and n > 0:
+        log_u, start, start_cov = out_of_the_box(poisson, scan, models.box)
+        log_c, col = np.concatenate((log_c, log_u)), np.concatenate((col, np.arange(n)))
+        found = together(found, models.modes(start, start_cov))  # type: ignore[assignment]
+    top = np.full(n, -np.inf)
+    np.maximum.at(top, col, log_c)
+    w = np.exp(log_c - np.where(top > -np.inf, top, 0.0)[col])
+    with np.errstate(divide="ignore"):
+        log_e = top + np.log(np.bincount(col, w, minlength=n))
+    whole = merged(w, np.where(w > 0, col, -1), n, found)
+    return FirstDetections(np.where(top > -np.inf, log_e, top), *combined(whole), whole)  # type: ignore[arg-type]
 
 
 @compiled
@@ -173,17 +208,15 @@ def reduce(poisson: Poisson, min_weight: float, merge: float, max_components: in
         max_components: of the rest the heaviest are kept.
     """
     keep = poisson.w >= min_weight
-    w, m, P = poisson.w[keep], poisson.m[keep], poisson.P[keep]
+    w, m, P, modes = poisson.w[keep], poisson.m[keep], poisson.P[keep], taken(poisson.modes, keep)
     if merge > 0 and len(w) > 1:
-        w, m, P = _merge(w, m, P, merge)
+        old = w
+        w, m, P, group = merge_near(w, m, P, np.argsort(-w, kind="stable"), merge)
+        modes = merged(old, group, len(w), modes)
     if len(w) > max_components:
         heaviest = np.sort(np.argsort(-w, kind="stable")[:max_components])
-        w, m, P = w[heaviest], m[heaviest], P[heaviest]
-    return Poisson(w, m, P, poisson.uniform)
-
-
-def _merge(w, m, P, threshold):
-    return merge_near(w, m, P, np.argsort(-w, kind="stable"), threshold)[:3]
+        w, m, P, modes = w[heaviest], m[heaviest], P[heaviest], taken(modes, heaviest)
+    return Poisson(w, m, P, poisson.uniform, modes)
 
 
 @compiled

@@ -31,9 +31,10 @@ class Seeds(NamedTuple):
         return cls(np.zeros(0), np.zeros((0, dim)), np.zeros((0, dim, dim)))
 
     def births(self, models: Models, time: float, dt: float):
-        """Expected objects (m,), means (m, d) and covariances (m, d, d) of births up to `time`."""
-        m, P = models.linearisation.predict(self.m, self.P, models.motion, dt)
-        return models.birth.share(self.explained, models.birth.expected(time, models.birth_time(dt))), m, P
+        """Expected objects (m,), means (m, d), covariances (m, d, d) and modes of births up to `time`."""
+        expected = models.birth.expected(time, models.birth_time(dt))
+        moved = models.predict(self.m, self.P, models.modes(self.m, self.P), dt)
+        return models.birth.share(self.explained, expected), *moved
 
     def left(self, dt: float) -> "Seeds":
         """What a step leaves of them: a second sensor at the same time finds them all."""
@@ -51,7 +52,7 @@ def plant(scan: Scan, explained: np.ndarray, models: Models, seeds: Seeds) -> Se
 
 def predict_undetected(poisson: Poisson, seeds: Seeds, models: Models, time: float, dt: float) -> Poisson:
     """Undetected objects at `time`, `dt` seconds later: survivors, and births of every kind."""
-    poisson = poisson.predict(models, dt).born(models.birth, time, models.birth_time(dt))
+    poisson = poisson.predict(models, dt).born(models.birth, models, time, models.birth_time(dt))
     return (
         poisson.add(*seeds.births(models, time, dt))
         if isinstance(models.birth, MeasurementBirth)

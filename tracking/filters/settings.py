@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 
 POSITIVE = ("gate", "gospa_c", "per_object")
-PROBABILITY = ("threshold", "min_weight", "min_existence", "recycle", "delete", "give_up")
+PROBABILITY = ("threshold", "min_weight", "min_existence", "recycle", "delete", "give_up", "min_alive")
 NOT_NEGATIVE = ("min_poisson", "merge_poisson", "merge", "max_gap")
 COUNT = {  # with the least that is accepted
     "max_hypotheses": 1,
@@ -16,6 +16,7 @@ COUNT = {  # with the least that is accepted
     "memory": 0,
     "threads": 1,
     "max_components": 1,
+    "window": 1,
     "max_objects": 1,
     "gospa_dims": 1,
     "max_poisson": 0,

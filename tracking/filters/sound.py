@@ -5,7 +5,7 @@ that are some. Whether the numbers are true no one can tell.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,56 +21,69 @@ from tracking.filters.pmb import PMBDensity
 from tracking.filters.pmbm import PMBMDensity
 from tracking.filters.poisson import Poisson
 from tracking.filters.seeds import Seeds
+from tracking.modes import Modes
 
 ROUNDING = 1e-12  # by which a probability may be above one
 MAX_EXPECTED = 1e9  # objects that a density expects
 MAX_LABEL = 2**45
 
 
-def require_sound(density, dim: int) -> None:
-    """Raise ValueError unless a density of states of `dim` entries is one that its filter can go on from."""
-    CHECKS[type(density)](density, dim)
+class Size(NamedTuple):
+    """Entries of a state, and motion models of an `IMM`, None of a single model."""
+
+    dim: int
+    models: int | None = None
 
 
-def _pmbm(density: PMBMDensity, dim):
-    _poisson("poisson", density.poisson, dim)
-    _locals("local", density.local, dim, 1.0)
+def require_sound(density, dim: int, models: int | None = None) -> None:
+    """Raise ValueError unless a density is one that its filter can go on from.
+
+    Args:
+        dim:    entries of a state.
+        models: motion models of an `IMM`, None of a single model.
+    """
+    CHECKS[type(density)](density, Size(dim, models))
+
+
+def _pmbm(density: PMBMDensity, size):
+    _poisson("poisson", density.poisson, size)
+    _locals("local", density.local, size, 1.0)
     _labels(density.label, density.mixture.n_tracks, density.next_label)
     _mixture(density.mixture, len(density.local))
-    _seeds(density.seeds, dim)
+    _seeds(density.seeds, size)
 
 
-def _glmb(density: GLMBDensity, dim):
-    _poisson("unborn", density.unborn, dim)
-    _locals("local", density.local, dim, 1.0)
+def _glmb(density: GLMBDensity, size):
+    _poisson("unborn", density.unborn, size)
+    _locals("local", density.local, size, 1.0)
     _labels(density.label, density.mixture.n_tracks, density.next_label)
     _mixture(density.mixture, len(density.local))
-    _seeds(density.seeds, dim)
+    _seeds(density.seeds, size)
 
 
-def _pmb(density: PMBDensity, dim):
-    _poisson("poisson", density.poisson, dim)
-    _bernoullis(density.tracks, density.next_label, dim)
-    _seeds(density.seeds, dim)
+def _pmb(density: PMBDensity, size):
+    _poisson("poisson", density.poisson, size)
+    _bernoullis(density.tracks, density.next_label, size)
+    _seeds(density.seeds, size)
 
 
-def _lmb(density: LMBDensity, dim):
-    _poisson("unborn", density.unborn, dim)
-    _bernoullis(density.tracks, density.next_label, dim)
-    _seeds(density.seeds, dim)
+def _lmb(density: LMBDensity, size):
+    _poisson("unborn", density.unborn, size)
+    _bernoullis(density.tracks, density.next_label, size)
+    _seeds(density.seeds, size)
 
 
-def _gnn(density: GNNDensity, dim):
-    _poisson("poisson", density.poisson, dim)
-    _locals("tracks", density.tracks, dim, 1.0)
+def _gnn(density: GNNDensity, size):
+    _poisson("poisson", density.poisson, size)
+    _locals("tracks", density.tracks, size, 1.0)
     _labels(density.label, len(density.tracks), density.next_label)
     _column("floor", density.floor, len(density.tracks), 0.0, 1.0)
-    _seeds(density.seeds, dim)
+    _seeds(density.seeds, size)
 
 
-def _gmphd(density: GMPHDDensity, dim):
+def _gmphd(density: GMPHDDensity, size):
     k = len(density.parts)
-    _locals("parts", density.parts, dim, MAX_EXPECTED)
+    _locals("parts", density.parts, size, MAX_EXPECTED)
     _expected("parts", density.parts.r, density.uniform)
     _whole("label", density.label, k, -1, _next(density.next_label) - 1)
     if density.reported.dtype != bool or density.reported.shape != (k,):
@@ -78,18 +91,18 @@ def _gmphd(density: GMPHDDensity, dim):
     own = density.label[density.reported]
     if (own < 0).any() or len(np.unique(own)) < len(own):
         raise ValueError("labels of reported components must differ")
-    _seeds(density.seeds, dim)
+    _seeds(density.seeds, size)
 
 
-def _cphd(density: CPHDDensity, dim):
-    _gmphd(density.phd, dim)
+def _cphd(density: CPHDDensity, size):
+    _gmphd(density.phd, size)
     p = density.cardinality
     _column("cardinality", p, len(np.atleast_1d(p)), 0.0, 1.0 + 1e-6)
     if abs(p.sum() - 1) > 1e-6:
         raise ValueError(f"cardinality must sum to one, got {p.sum()}")
 
 
-CHECKS: dict[type, Callable[[Any, int], None]] = {
+CHECKS: dict[type, Callable[[Any, Size], None]] = {
     PMBMDensity: _pmbm,
     GLMBDensity: _glmb,
     PMBDensity: _pmb,
@@ -100,31 +113,33 @@ CHECKS: dict[type, Callable[[Any, int], None]] = {
 }
 
 
-def _poisson(name, poisson: Poisson, dim):
+def _poisson(name, poisson: Poisson, size):
     _column(f"{name}.w", poisson.w, len(np.atleast_1d(poisson.w)), 0.0, MAX_EXPECTED)
     _expected(name, poisson.w, poisson.uniform)
-    _gaussians(name, poisson.m, poisson.P, len(poisson.w), dim)
+    _gaussians(name, poisson.m, poisson.P, len(poisson.w), size.dim)
+    _modes(name, poisson.modes, len(poisson.w), size)
 
 
-def _locals(name, local: Locals, dim, largest):
+def _locals(name, local: Locals, size, largest):
     n = len(np.atleast_1d(local.r))
     _column(f"{name}.r", local.r, n, 0.0, largest + ROUNDING)
     _column(f"{name}.visible", local.visible, n, 0.0, 1.0 + ROUNDING)
     _whole(f"{name}.source", local.source, n, -1, MAX_LABEL)
-    _gaussians(name, local.m, local.P, n, dim)
+    _gaussians(name, local.m, local.P, n, size.dim)
+    _modes(name, local.modes, n, size)
 
 
-def _seeds(seeds: Seeds, dim):
+def _seeds(seeds: Seeds, size):
     n = len(np.atleast_1d(seeds.explained))
     _column("seeds.explained", seeds.explained, n, -ROUNDING, 1.0 + 1e-6)
-    _gaussians("seeds", seeds.m, seeds.P, n, dim)
+    _gaussians("seeds", seeds.m, seeds.P, n, size.dim)
 
 
-def _bernoullis(tracks: Bernoullis, next_label, dim):
+def _bernoullis(tracks: Bernoullis, next_label, size):
     n = len(np.atleast_1d(tracks.r))
     _column("tracks.r", tracks.r, n, 0.0, 1.0 + ROUNDING)
     _labels(tracks.label, n, next_label)
-    _locals("tracks.component", tracks.component, dim, 1.0 + 1e-6)
+    _locals("tracks.component", tracks.component, size, 1.0 + 1e-6)
     _offsets("tracks.offset", tracks.offset, n, len(tracks.component))
 
 
@@ -177,6 +192,23 @@ def _gaussians(name, m, P, n, dim):
         or (np.linalg.eigvalsh(P).min(axis=1, initial=0) < -1e-6 * scale).any()
     ):
         raise ValueError(f"{name}.P must be covariances: symmetric, without negative eigenvalues")
+
+
+def _modes(name, modes: Modes | None, n, size: Size):
+    if modes is None or size.models is None:
+        if modes is not None or size.models is not None:
+            told, wanted = "of one" if modes is None else "of several", size.models or "one"
+            raise ValueError(f"{name} is {told} motion model, wanted is {wanted}")
+        return
+    k, d = size.models, size.dim
+    p = modes.p
+    if p.dtype != float or p.shape != (n, k) or not ((p >= 0) & (p <= 1 + ROUNDING)).all():
+        raise ValueError(f"{name}.modes.p must be probabilities ({n}, {k}), got {p.dtype} {p.shape}")
+    if np.abs(p.sum(axis=1) - 1).max(initial=0.0) > 1e-6:
+        raise ValueError(f"{name}.modes.p must sum to one")
+    if modes.m.shape != (n, k, d) or modes.P.shape != (n, k, d, d):
+        raise ValueError(f"{name}.modes must be Gaussians of {k} models and {d} entries")
+    _gaussians(f"{name}.modes", modes.m.reshape(n * k, d), modes.P.reshape(n * k, d, d), n * k, d)
 
 
 def _column(name, a, n, low, high):

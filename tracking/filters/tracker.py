@@ -12,6 +12,7 @@ from tracking.models.motion import Motion
 from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import RangeBearing, RangeBearingDoppler, Sensor
 from tracking.models.survival import Survival, as_survival
+from tracking.modes import Modes, combined, predict, started
 from tracking.tracks import Tracks
 
 
@@ -95,6 +96,23 @@ class Models:
                 "a range rate needs a state (px, py, vx, vy, ...), "
                 f"the motion model has {dims} position coordinates of {dim} entries"
             )
+
+    def predict(self, m, P, modes: Modes | None, dt: float):
+        """Moments (n, d), (n, d, d) after `dt` seconds, and those under each model of an `IMM`."""
+        if modes is None:
+            return *self.linearisation.predict(m, P, self.motion, dt), None
+        modes = predict(modes, self.motion, self.linearisation, dt)  # type: ignore[arg-type]
+        return *combined(modes), modes
+
+    def modes(self, m, P) -> Modes | None:
+        """Objects that appear with moments (n, d), (n, d, d), under each model of an `IMM`."""
+        return started(m, P, self.motion)
+
+    @property
+    def no_modes(self) -> Modes | None:
+        """Those of no objects."""
+        d = self.motion.dim
+        return self.modes(np.zeros((0, d)), np.zeros((0, d, d)))
 
     def birth_time(self, dt: float) -> float:
         """Seconds of births that count in a step: of a pause beyond the mean lifetime most are gone again."""

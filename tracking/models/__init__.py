@@ -1,6 +1,7 @@
 """Motion, sensor, birth and survival models: frozen dataclasses with pure, batched methods."""
 
 from tracking.models.birth import GaussianBirth, MeasurementBirth, UniformBirth
+from tracking.models.imm import IMM, Embedded
 from tracking.models.motion import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -13,9 +14,11 @@ from tracking.models.sensor import FunctionSensor, PositionSensor, RangeBearing,
 from tracking.models.survival import Survival
 
 __all__ = [
+    "IMM",
     "ConstantAcceleration",
     "ConstantVelocity",
     "CoordinatedTurn",
+    "Embedded",
     "FunctionMotion",
     "FunctionSensor",
     "GaussianBirth",

@@ -6,6 +6,7 @@ down without running code when it is read, so it is not: `describe` gives None, 
 
 from collections.abc import Sequence
 from dataclasses import fields
+from reprlib import repr  # which goes no deeper than it shows
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -13,8 +14,15 @@ import numpy as np
 
 from tracking.gaussian import CKF, EKF, UKF
 from tracking.models.birth import GaussianBirth, MeasurementBirth, UniformBirth
+from tracking.models.imm import IMM, Embedded
 from tracking.models.linear import LinearMotion, LinearSensor
-from tracking.models.motion import ConstantAcceleration, ConstantVelocity, CoordinatedTurn, RandomWalk
+from tracking.models.motion import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    CoordinatedTurn,
+    Motion,
+    RandomWalk,
+)
 from tracking.models.occlusion import Occlusion
 from tracking.models.sensor import PositionSensor, RangeBearing, RangeBearingDoppler
 from tracking.models.survival import Survival
@@ -22,13 +30,16 @@ from tracking.models.survival import Survival
 KINDS = {
     kind.__name__: kind
     for kind in (
-        *(ConstantVelocity, ConstantAcceleration, CoordinatedTurn, RandomWalk, LinearMotion),
+        *(ConstantVelocity, ConstantAcceleration, CoordinatedTurn, RandomWalk, LinearMotion, IMM, Embedded),
         *(PositionSensor, RangeBearing, RangeBearingDoppler, LinearSensor),
         *(GaussianBirth, UniformBirth, MeasurementBirth, Survival, Occlusion),
         *(EKF, UKF, CKF),
     )
 }
 MAX_DIMS = 6  # position coordinates; a box of births is averaged over a grid in so many dimensions
+MOTIONS = (ConstantVelocity, ConstantAcceleration, CoordinatedTurn, RandomWalk, LinearMotion, Embedded)
+MAX_MODELS = 64  # of motion, in an IMM
+MAX_DIM = 64  # entries of a state
 MAX_COUNT = 1_000_000  # whole numbers of settings, some of which say how much memory is taken
 SPECIAL = {"inf": np.inf, "-inf": -np.inf}
 LARGEST, LEAST = 1e50, 1e-50  # magnitudes of numbers in a file, so that squares of ratios are numbers
@@ -72,9 +83,11 @@ def revive(document: Any) -> Any:
         for name, value in values.items():
             if not _fits(value, hints[name]) or (isinstance(value, float) and np.isinf(value)):
                 raise ValueError(f"{name} is {value!r:.50}")
+        if kind is Embedded and values["dim"] > MAX_DIM:
+            raise ValueError(f"dim is {values['dim']}, accepted in a file are {MAX_DIM}")
         return kind(**values)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{str(document)[:100]} describes no model: {str(error)[:200]}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{repr(document)[:100]} describes no model: {str(error)[:200]}") from None
 
 
 def revive_settings(kind: type, document: Any) -> Any:
@@ -104,6 +117,10 @@ def _fits(value, hint) -> bool:
 
 def _is_one(value, member) -> bool:
     base = get_origin(member) or member
+    if member is Motion:
+        return type(value) in MOTIONS
+    if member == Sequence[Motion]:
+        return 1 <= len(value) <= MAX_MODELS and all(type(v) in MOTIONS for v in value)
     if base is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if base in (tuple, Sequence, np.ndarray):
@@ -135,6 +152,8 @@ def _encoded(value):
         return {"array": _encoded(value.tolist())}
     if isinstance(value, (tuple, list)):
         return [_encoded(v) for v in value]
+    if type(value) in MOTIONS:  # a part of an IMM, or embedded
+        return {"kind": type(value).__name__, **describe_fields(value)}
     raise TypeError(f"{type(value).__name__} cannot be written to a file")
 
 
@@ -142,6 +161,8 @@ def _decoded(value):
     if isinstance(value, dict):
         if set(value) == {"number"}:
             return SPECIAL[value["number"]]
+        if "kind" in value:
+            return revive(value)
         (content,) = (value[name] for name in ("array",) if len(value) == 1)
         return np.array(_decoded(content), float)
     if isinstance(value, (int, float)) and value != 0 and not LEAST <= abs(value) <= LARGEST:
