@@ -15,6 +15,7 @@ on the same fresh scenes: GOSPA and the root mean square error of positions with
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from itertools import product
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from sims.bench.measure import machine
 from sims.parallel import Workers, each
 from sims.table import interval
 from sims.targets import Clutter, Scene, observe
@@ -189,7 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         show(found, Console(width=110))
         if args.json:
-            write_json(args.json, found)
+            about = {"machine": machine(), "date": date.today().isoformat()}
+            write_json(args.json, about | found)
 
     return run(PROGRAM, work)
 

@@ -15,6 +15,7 @@ trajectory PMBM of the longest window, are with 95 % intervals, paired over scen
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
 from time import process_time
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from sims.bench.measure import machine
 from sims.parallel import Workers, each
 from sims.table import interval
 from sims.targets import Clutter, Process, Scene, simulate
@@ -130,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = study(args.seeds, args.seed, args.jobs, lambda: progress.advance(task))
         show(found, Console(width=110))
         if args.json:
-            write_json(args.json, found)
+            about = {"machine": machine(), "date": date.today().isoformat()}
+            write_json(args.json, about | found)
 
     return run(PROGRAM, work)
 
