@@ -31,7 +31,7 @@ from tracking.tracks import Tracks
 MAX_METADATA = 2**22  # bytes of metadata.yaml
 MAX_FILES = 10_000
 MAX_MESSAGE = 2**24  # bytes of one message
-MAX_SPAN = 2**63 - 1  # ns
+MAX_DEPTH = 20  # of brackets in metadata.yaml
 STORAGES = ("sqlite3", "mcap")
 CLOCKS = ("header", "bag")
 _SUFFIXES = (".db3", ".mcap")
@@ -112,7 +112,8 @@ def read_scans(
         _timed(vision.scan_of(message, coordinates, position, channel.type), log_time, clock)
         for message, log_time in _explained(path, channel)
     )
-    return in_order(_one_frame(_saying_where(path, channel, scans)), reorder)
+    one_frame = _saying_where(path, _one_frame(scans), channel)
+    return _saying_where(path, in_order(one_frame, reorder))
 
 
 def read_tracks(path, topic: str | None = None) -> Iterator[Tracks]:
@@ -124,7 +125,7 @@ def read_tracks(path, topic: str | None = None) -> Iterator[Tracks]:
     """
     channel = choose(path, vision.TYPES, topic)
     tracks = (vision.tracks_of(message, channel.type) for message, _ in _explained(path, channel))
-    return _saying_where(path, channel, tracks)
+    return _saying_where(path, tracks, channel)
 
 
 class BagWriter:
@@ -189,18 +190,18 @@ def _timed(scan, log_time, clock) -> TimedScan:
 
 def _one_frame(scans) -> Iterator[TimedScan]:
     frame = ""
-    for number, scan in enumerate(scans):
+    for scan in scans:
         if frame and scan.frame and scan.frame != frame:
             raise ValueError(
-                f"message {number} is in frame {scan.frame[:40]!r}, those before in {frame[:40]!r}; "
-                "accepted is one frame. Transform the detections first."
+                f"it is in frame {scan.frame[:40]!r}, those before in {frame[:40]!r}; accepted is one frame. "
+                "Transform the detections first."
             )
         frame = frame or scan.frame
         yield replace(scan, frame=frame)
 
 
-def _saying_where(path, channel, items):
-    """The items, with file, topic and number of the message before what is wrong with it."""
+def _saying_where(path, items, channel=None):
+    """The items; what is wrong with them says the file, and with a channel the number of the message."""
     number, items = 0, iter(items)
     while True:
         try:
@@ -209,11 +210,10 @@ def _saying_where(path, channel, items):
             return
         except ValueError as error:
             said = str(error)
-            raise ValueError(
-                said
-                if said.startswith(os.fspath(path))
-                else f"{os.fspath(path)}: message {number} of {channel.topic}: {said}"
-            ) from None
+            if said.startswith(os.fspath(path)):
+                raise
+            where = "" if channel is None else f"message {number} of {channel.topic}: "
+            raise ValueError(f"{os.fspath(path)}: {where}{said}") from None
         yield item
         number += 1
 
@@ -292,7 +292,9 @@ def _listed(path, about) -> list[tuple[Path, bool]]:
     if about.stat().st_size > MAX_METADATA:
         raise ValueError(f"{about}: {about.stat().st_size} bytes, accepted are {MAX_METADATA}")
     try:
-        said = YAML(typ="safe").load(about.read_text())["rosbag2_bagfile_information"]
+        text = about.read_text()
+        _require_shallow(text)
+        said = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
         names, mode = said["relative_file_paths"], str(said.get("compression_mode") or "none").lower()
         if not (isinstance(names, list) and 0 < len(names) <= MAX_FILES):
             raise ValueError(f"relative_file_paths is {str(names)[:40]!r}")
@@ -318,6 +320,15 @@ def _listed(path, about) -> list[tuple[Path, bool]]:
                 f"{about}: lists {file.name[:80]!r}; accepted are .db3 and .mcap files beside it"
             )
     return [(file, mode == "message") for file in files]
+
+
+def _require_shallow(text):
+    """Raise ValueError where brackets are nested deeply: a parser of YAML takes a square of time for them."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = max(depth + (1 if bracket in "[{" else -1), 0)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"brackets nested {depth} deep")
 
 
 def _inflated(data: bytes) -> bytes:

@@ -135,6 +135,8 @@ class LastSeen:
                 f"tracks have source {tracks.source.max()}, their scan has {len(scan)} detections. "
                 "Give the scan that the tracker was given."
             )
+        for label in [a for a, (seen, _) in self._of.items() if tracks.time - seen > self.memory]:
+            del self._of[label]
         found = []
         for label, source in zip(tracks.label.tolist(), tracks.source.tolist()):
             attributes = self._of[label][1] if label in self._of else Attributes()
@@ -142,8 +144,6 @@ class LastSeen:
                 attributes = _attributes(scan, source)
             self._of[label] = (tracks.time, attributes)
             found.append(attributes)
-        for label in [a for a, (seen, _) in self._of.items() if tracks.time - seen > self.memory]:
-            del self._of[label]
         return found
 
 
