@@ -165,7 +165,7 @@ def description_of(document: Mapping[str, Any]) -> Description:
     """
     _require_known("the file", document, ACCEPTED)
     kind = document.get("filter")
-    if kind not in FILTERS:
+    if not isinstance(kind, str) or kind not in FILTERS:
         raise ValueError(f"filter is {kind!r:.40}; accepted are {', '.join(FILTERS)}")
     missing = [name for name in NEEDED if name not in document]
     if missing:
