@@ -1,4 +1,4 @@
-"""`python -m tracking track`: every input, every output, exit status, one line of error, nothing half-written."""
+"""`python -m tracking track`: inputs and outputs, exit status, one line of error, nothing half-written."""
 
 import re
 import subprocess
@@ -46,7 +46,8 @@ rest_std = 20.0
 SCANS = 12
 CSV = "time,x,y,z\n" + "".join(f"{0.1 * k!r},{0.2 * k!r},{5 - 0.1 * k!r},1.5\n" for k in range(SCANS))
 KITTI = "".join(
-    f"{k},2,600,150,700,220,9,1.5,1.6,4,{0.1 * k:.2f},1.6,{20 + k},0.5,0\n{k},1,1,1,5,5,9,1.7,0.6,0.8,-5,1.6,9,0,0\n"
+    f"{k},2,600,150,700,220,9,1.5,1.6,4,{0.1 * k:.2f},1.6,{20 + k},0.5,0\n"
+    f"{k},1,1,1,5,5,9,1.7,0.6,0.8,-5,1.6,9,0,0\n"
     for k in range(SCANS)
 )
 MOT = "".join(f"{k + 1},-1,{100 + 2 * k},200,30,60,0.9,-1,-1,-1\n" for k in range(SCANS))
@@ -208,7 +209,7 @@ def test_an_error_on_the_way_leaves_nothing(track, tmp_path, bag, monkeypatch):
     content = next(bag.glob("*.db3"))
     content.write_bytes(content.read_bytes()[:-4096])
     for out in ("out.csv", "out.mcap", "other"):
-        status, printed, err = track("bag", out, config="xy.toml")
+        status, _, err = track("bag", out, config="xy.toml")
         assert status == 2
         assert err.count("\n") == 1
         assert not (tmp_path / out).exists()
@@ -235,11 +236,20 @@ def test_other_sensors_are_written_in_x_and_y(track, tmp_path):
     assert last.z[0, :2] == pytest.approx([11.1 * np.cos(0.5), 11.1 * np.sin(0.5)], abs=0.5)
 
 
-def test_it_runs_as_a_program(tmp_path):
+def test_help_and_slips(capsys):
     for argv, status in (["--help"], 0), (["track", "--help"], 0), ([], 2), (["follow"], 2), (["track"], 2):
-        done = subprocess.run(
-            [sys.executable, "-m", "tracking", *argv], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == status
-        assert (done.stdout == "") == bool(status)
-        assert done.stderr.count("\n") == bool(status)
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        out, err = capsys.readouterr()
+        assert stop.value.code == status
+        assert (out == "") == bool(status)
+        assert err.count("\n") == bool(status)
+
+
+def test_it_runs_as_a_program(track, tmp_path):
+    argv = ["track", "in.csv", "--config", "tracker.toml", "--out", "out.csv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tracking", *argv], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("python -m tracking: in.csv gives x, y, z, the sensor measures 2")
