@@ -9,9 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 
-from numba.core import event
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,11 +22,11 @@ from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
 from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
 from tracking import program
+from tracking.notice import notice_of_compilation
 from tracking.program import Parser, failed, natural, output, positive, run
 
 PROGRAM = "python -m sims.compare"
 DEMONSTRATION = "crossing"
-SLOW = 2.0  # s of compilation after which a word about it is due
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,23 +200,6 @@ def progress(what: str, total: int):
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.update(task, advance=1, refresh=True)
-
-
-@contextmanager
-def notice_of_compilation():
-    """Say on standard error what takes so long, when numba has not compiled everything before."""
-    with event.install_recorder("numba:compile") as compiled:
-
-        def notice():
-            if compiled.buffer:
-                print("compiling the filters' inner loops (once, cached on disk)", file=sys.stderr)
-
-        timer = Timer(SLOW, notice)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
 
 if __name__ == "__main__":

@@ -300,3 +300,11 @@ def test_cholesky_survives_singular_covariances():
     P = np.stack((v.T @ v, np.diag([1.0, 0.0, -1e-14]), np.eye(3)))
     L = cholesky(P)
     np.testing.assert_allclose(L @ L.swapaxes(1, 2), P, atol=1e-10)
+
+
+def test_compiled_sizes_have_names_of_their_own():
+    """On disk numba knows functions by name; of two with one name, one got what belonged to the other."""
+    from tracking import kalman
+
+    found = [kalman._gains(4, 2), kalman._gains(8, 4), kalman._propagation(4), kalman._propagation(8)]
+    assert len({function.__qualname__ for function in found}) == 4

@@ -10,14 +10,16 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def test_there_are_some():
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_snippets_run(first):
-    """The first one needs filterpy, the others build on each other."""
-    if first == 0:
-        pytest.importorskip("filterpy", reason="filterpy is in the extra `robotics`")
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_snippets_run(first, monkeypatch):
+    """The first ones need libraries of robotics, the others build on each other."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    if first < 2:
+        for name in (("rosbags", "mcap"), ("filterpy",))[first]:
+            pytest.importorskip(name, reason=f"{name} is in the extra `robotics`")
     names: dict = {}
-    for snippet in SNIPPETS[:1] if first == 0 else SNIPPETS[1:]:
+    for snippet in SNIPPETS[first : first + 1] if first < 2 else SNIPPETS[2:]:
         exec(compile(snippet, "docs/robotics/README.md", "exec"), names)

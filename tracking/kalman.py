@@ -76,9 +76,18 @@ def _stack(A):
     return np.ascontiguousarray(A, float).reshape(-1, *np.shape(A)[-2:])
 
 
+def _of_size(function, *sizes):
+    """A function compiled for sizes, under a name of its own.
+
+    On disk numba tells functions apart by their names alone: of two sizes that were compiled by two
+    processes, one would run with what belongs to the other.
+    """
+    function.__qualname__ = "_".join(map(str, (function.__name__, *sizes)))
+    return compiled(function)
+
+
 @cache
 def _propagation(d):
-    @compiled
     def propagate(P, F, Q):
         out, FP = np.empty(P.shape), np.empty((d, d))
         for i in range(len(P)):
@@ -97,12 +106,11 @@ def _propagation(d):
                     out[i, a, b] = out[i, b, a] = s
         return out
 
-    return propagate
+    return _of_size(propagate, d)
 
 
 @cache
 def _gains(d, q):
-    @compiled
     def gains(P, H, R):
         n = len(P)
         S, S_inv, log_det = np.empty((n, q, q)), np.empty((n, q, q)), np.empty(n)
@@ -176,4 +184,4 @@ def _gains(d, q):
                     post[i, a, b] = post[i, b, a] = s
         return S, S_inv, log_det, K, post, -1
 
-    return gains
+    return _of_size(gains, d, q)

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sims.bench.scaling import at_density
-from sims.compare import notice_of_compilation
 from sims.evaluate import WARM_UP_SCANS, errors, scene_of
 from sims.peers import PEERS, REFERENCES, peer_settings
 from sims.scenarios import SCENARIOS, Scenario, scenario
 from sims.targets import Scene
 from sims.trackers import TRACKERS, settings_of
+from tracking.notice import notice_of_compilation
 from tracking.tracks import Tracks
 
 MB = 1e6

@@ -5,7 +5,7 @@ fast in the image, so all noise is in units of the height of the box. The number
 on TUD-Campus with two detectors.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,7 @@ def load(paths, frame_rate: float, labels=None) -> list[Recording]:
 def _recording(path, name, frame_rate, labels):
     truth = mot.read_truth(labels, frame_rate, point="box") if labels else None
     n_frames = require_scans(truth, labels) if truth is not None else None
-    read = mot.read_corners if _columns(path) == 6 else mot.read_detections
-    detections = read(path, frame_rate, n_frames=n_frames, point="box")
+    detections = mot.read_any(path, frame_rate, n_frames, "box")
     require_scans(detections, path)
     right, bottom = detections.extra["box"][:, 2:].max(axis=0, initial=1.0)
     confidence = np.clip(detections.score, 1e-3, 1 - 1e-3)
@@ -92,17 +91,9 @@ def _recording(path, name, frame_rate, labels):
     return Recording(name, detections, truth, models(right, bottom), ratio)
 
 
-def _columns(path):
-    with path.open(errors="replace") as file:
-        return file.readline(10_000).count(",") + 1
-
-
 def rows(scans, recording: Recording) -> Detections:
     """MOT result rows of what a tracker reported and a detection in the frame confirms, its own box."""
-    found = mot.results(scans, recording.detections, max_coast=0)
-    x, y, width, height = found.z.T
-    box = np.column_stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
-    return replace(found, extra={**found.extra, "box": box})
+    return mot.estimated(mot.results(scans, recording.detections, max_coast=0))
 
 
 def truth(recording: Recording) -> Trajectories | None:

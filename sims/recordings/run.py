@@ -6,9 +6,8 @@ serve the evaluation alone.
 
 import argparse
 import os
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -21,7 +20,9 @@ from sims.recordings.names import OF_ALL
 from sims.trackers import FILTERS
 from tracking.confidence import Confidence
 from tracking.formats.detections import Detections
+from tracking.formats.scans import scans_of
 from tracking.metrics.detection import import_trackeval
+from tracking.replay import follow
 from tracking.tracks import Tracks
 
 WARM_UP_SCANS = 10
@@ -98,26 +99,20 @@ def load(args: argparse.Namespace) -> list[Recording]:
 
 def track(tracker: str, recording: Recording, rows: Callable[..., Detections]) -> Tracked:
     """Run a tracker over a recording, one scan after the other."""
-    scans, cpu = scans_of(tracker, recording)
+    scans, cpu = tracked(tracker, recording)
     return Tracked(rows(scans, recording), cpu)
 
 
-def scans_of(tracker: str, recording: Recording) -> tuple[list[Tracks], np.ndarray]:
+def tracked(tracker: str, recording: Recording) -> tuple[list[Tracks], np.ndarray]:
     """What a tracker reports in each scan, and the CPU time (T,) of each, s."""
     kind = FILTERS[tracker]
     online = kind(**recording.models, config=kind.Config(gate=recording.gate))
     sure = Confidence(recording.class_model, prior=recording.class_prior) if recording.class_model else None
-    seen, tracks, cpu = recording.detections, [], []
-    for k, (now, z) in enumerate(seen):
-        mine = seen.rows(k)
-        ratio = None if recording.clutter_ratio is None else recording.clutter_ratio[mine]
-        start = time.process_time()
-        found = online.step(z, now, clutter_ratio=ratio)
-        if sure is not None and seen.score is not None:
-            found = sure.step(found, seen.score[mine], np.linalg.norm(z, axis=1))
-        cpu.append(time.process_time() - start)
-        tracks.append(found)
-    return tracks, np.array(cpu)
+    seen = recording.detections
+    if recording.clutter_ratio is not None:
+        seen = replace(seen, extra={**seen.extra, "clutter_ratio": recording.clutter_ratio})
+    steps = list(follow(online, scans_of(seen), lambda scan: scan.extra.get("clutter_ratio"), sure))
+    return [each.tracks for each in steps], np.array([each.cpu for each in steps])
 
 
 def warm_up(tracker: str, recording: Recording) -> None:

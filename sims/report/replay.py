@@ -124,7 +124,7 @@ def of_recording(
     truth = module.truth(recording)
     tracks, found = {}, {}
     for name in trackers:
-        scans, cpu = recorded.scans_of(name, recording)
+        scans, cpu = recorded.tracked(name, recording)
         found[name] = recorded.Tracked(module.rows(scans, recording), cpu)
         tracks[name] = [_reported(t, found[name].rows, k) for k, t in enumerate(scans)]
         advance()

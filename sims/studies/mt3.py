@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sims.arguments import a_scenario, add_workers, check_workers, workers_of
-from sims.compare import notice_of_compilation, progress
+from sims.compare import progress
 from sims.evaluate import evaluate, warm_up
 from sims.parallel import Workers
 from sims.scenarios import SCENARIOS, Scenario
@@ -30,6 +30,7 @@ from sims.table import document, show, wide_console
 from sims.targets import Clutter, Process, simulate
 from sims.trackers import settings_of
 from tracking.models import GaussianBirth, UniformBirth
+from tracking.notice import notice_of_compilation
 from tracking.program import Parser, natural, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.mt3"

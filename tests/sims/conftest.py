@@ -1,9 +1,9 @@
 import pytest
 
-from sims import compare
+from tracking import notice
 
 
 @pytest.fixture(autouse=True)
 def no_word_about_compilation(monkeypatch):
     """Tests read standard error, and on a new machine the first of them compiles."""
-    monkeypatch.setattr(compare, "SLOW", 3600.0)
+    monkeypatch.setattr(notice, "SLOW", 3600.0)

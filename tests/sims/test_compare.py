@@ -13,6 +13,7 @@ from sims import compare
 from sims.compare import main
 from sims.scenarios import SCENARIOS
 from sims.trackers import TRACKERS
+from tracking import notice
 
 QUICK = ["--scenario", "mt3-task1", "--trackers", "gnn", "pmb", "--runs", "2"]
 
@@ -154,7 +155,7 @@ def test_chosen_thresholds_are_used_and_told(tmp_path, capsys):
 
 
 def test_slow_compilation_is_announced_and_nothing_else(monkeypatch, capsys):
-    monkeypatch.setattr(compare, "SLOW", 0.05)
+    monkeypatch.setattr(notice, "SLOW", 0.05)
 
     class Numba:
         def __init__(self, buffer):
@@ -170,8 +171,8 @@ def test_slow_compilation_is_announced_and_nothing_else(monkeypatch, capsys):
         ([], ""),
         (["compile"], "compiling the filters' inner loops (once, cached on disk)\n"),
     ):
-        monkeypatch.setattr(compare.event, "install_recorder", lambda kind, events=events: Numba(events))
-        with compare.notice_of_compilation():
+        monkeypatch.setattr(notice.event, "install_recorder", lambda kind, events=events: Numba(events))
+        with notice.notice_of_compilation():
             time.sleep(0.3)
         assert capsys.readouterr().err == said
 

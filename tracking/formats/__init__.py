@@ -1,6 +1,7 @@
-"""Readers and writers of recordings: `csv`, `kitti`, `mot`, and `convert` to plain CSV.
+"""Readers and writers of recordings: `csv`, `kitti`, `mot`, `bags`, `foxglove`, and `convert` to plain CSV.
 
-All readers return `Detections`; what is wrong with a file is a ValueError `path:line: came; accepted`.
+Readers of text return `Detections`; what is wrong with a file is a ValueError `path:line: came; accepted`.
+Readers of bags and scenes give a `TimedScan` after the other; `source` and `sink` open whatever a path says.
 """
 
 from tracking.formats.detections import Detections

@@ -35,15 +35,26 @@ Pedestrians, `frame id x y` in metres at 25 frames a second, of which every tent
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 
 from tracking.checks import require_probability
 from tracking.formats.detections import Detections
-from tracking.formats.files import LARGEST_INTEGER
+from tracking.formats.files import LARGEST_INTEGER, atomic_write
 from tracking.formats.results import require_ids
-from tracking.formats.table import Columns, find, open_table, read_table, write_table, written
+from tracking.formats.table import (
+    Columns,
+    find,
+    open_table,
+    read_table,
+    write_header,
+    write_rows,
+    write_table,
+    written,
+)
 from tracking.tracks import Tracks
 
 STATES = {  # names of the entries of a state, by their number
@@ -108,16 +119,56 @@ def write_tracks(
                     outside [0, 1], a value that is not finite, or names that cannot be columns.
     """
     d = scans[0].mean.shape[1] if scans else len(names or STATES[4])
-    names = list(names or STATES.get(d) or [f"s{i}" for i in range(d)])
-    if len(names) != d:
-        raise ValueError(f"names must be {d}, one for each entry of the state, got {names}")
+    names = _state_names(names, d)
     flat = _flat(scans, names)
-    columns = [[str(i) for i in require_ids(flat, LARGEST_INTEGER).tolist()]]
-    columns += [written(column) for column in (*flat.z.T, flat.score)]
-    columns += [[str(j) for j in flat.extra["source"].tolist()]]
-    columns += [written(column) for column in flat.extra["cov"].reshape(-1, d * d).T] if covariance else []
-    header = ["time", "label", *names, "existence", "source", *(_entries(names) if covariance else [])]
-    write_table(path, header, flat, columns)
+    write_table(path, _track_header(names, covariance), flat, _track_columns(flat, covariance))
+
+
+class TrackWriter:
+    """Writes tracks scan by scan, as `with track_writer(path) as out: out.write(tracks)`."""
+
+    def __init__(self, file: IO[str], names: Sequence[str] | None, covariance: bool):
+        self._file, self._names, self._covariance = file, names, covariance
+        self._time = -np.inf
+        self._started = False
+
+    def write(self, tracks: Tracks) -> None:
+        """Write what was reported of one scan.
+
+        Raises:
+            ValueError: as `write_tracks`.
+        """
+        if not self._started:
+            self.start(tracks.mean.shape[1])
+        if not tracks.time > self._time:
+            raise ValueError(f"time must be strictly increasing, got {tracks.time} s after {self._time} s")
+        flat = _flat([tracks], self._names)
+        write_rows(self._file, self._header, flat, _track_columns(flat, self._covariance))
+        self._time = tracks.time
+
+    def start(self, d: int) -> None:
+        """Write the header for states of d entries."""
+        self._names = _state_names(self._names, d)
+        self._header = _track_header(self._names, self._covariance)
+        write_header(self._file, self._header)
+        self._started = True
+
+    def finish(self) -> None:
+        """Write the header, if nothing was written."""
+        if not self._started:
+            self.start(len(self._names or STATES[4]))
+
+
+@contextmanager
+def track_writer(path, names: Sequence[str] | None = None, covariance: bool = False) -> Iterator[TrackWriter]:
+    """A file of tracks that is written scan by scan, and appears complete or not at all.
+
+    Args: as of `write_tracks`.
+    """
+    with atomic_write(path) as file:
+        out = TrackWriter(file, names, covariance)
+        yield out
+        out.finish()
 
 
 def read_tracks(path) -> list[Tracks]:
@@ -140,6 +191,27 @@ def read_tracks(path) -> list[Tracks]:
     columns = Columns(coordinates=(*names, *source, *entries), score="existence", id="label")
     flat = read_table(path, rows, find(header, columns))
     return _as_tracks(path, flat, len(names), len(source))
+
+
+def _state_names(names, d) -> list[str]:
+    names = list(names or STATES.get(d) or [f"s{i}" for i in range(d)])
+    if len(names) != d:
+        raise ValueError(f"names must be {d}, one for each entry of the state, got {names}")
+    return names
+
+
+def _track_header(names, covariance):
+    return ["time", "label", *names, "existence", "source", *(_entries(names) if covariance else [])]
+
+
+def _track_columns(flat, covariance):
+    """Cells of the rows of tracks, column by column, from the label on."""
+    columns = [[str(i) for i in require_ids(flat, LARGEST_INTEGER).tolist()]]
+    columns += [written(column) for column in (*flat.z.T, flat.score)]
+    columns += [[str(j) for j in flat.extra["source"].tolist()]]
+    if covariance:
+        columns += [written(column) for column in flat.extra["cov"].reshape(-1, flat.z.shape[1] ** 2).T]
+    return columns
 
 
 def _entries(names):

@@ -114,6 +114,16 @@ def read_corners(
     return Detections.from_rows(frames.times(scan), scan, z, POINTS[point], table[:, 6], extra)
 
 
+def read_any(path, frame_rate: float, n_frames: int | None = None, point: str = "centre") -> Detections:
+    """Detections in MOTChallenge's columns, or as `read_corners` reads them, by their number.
+
+    Args: as for `read_detections`.
+    """
+    with open(path, errors="replace") as file:
+        columns = file.readline(10_000).count(",") + 1
+    return (read_corners if columns == 6 else read_detections)(path, frame_rate, n_frames, point)
+
+
 def results(scans: Sequence[Tracks], detections: Detections, max_coast: int | None = None) -> Detections:
     """Tracks as rows for `write_results`: the box last attached, existence as confidence.
 
@@ -135,6 +145,15 @@ def results(scans: Sequence[Tracks], detections: Detections, max_coast: int | No
         size = detections.z[rows.extra["source"], 2:]
         grown = np.maximum(moved[:, 2:], np.minimum(1.0 - size, 0.0)) / 2
     box = rows.extra["box"] + np.hstack((moved[:, :2] - grown, moved[:, :2] + grown))
+    return replace(rows, extra={**rows.extra, "box": box})
+
+
+def estimated(rows: Detections) -> Detections:
+    """Result rows with the estimated box in place of the one last attached, where the state is a box."""
+    if rows.names != POINTS["box"]:
+        return rows
+    x, y, width, height = rows.z.T
+    box = np.column_stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     return replace(rows, extra={**rows.extra, "box": box})
 
 

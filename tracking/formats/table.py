@@ -7,7 +7,7 @@ import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -122,6 +122,29 @@ def write_table(path, header: list[str], detections: Detections, columns: list[l
     Raises:
         ValueError: names in the header that are equal, or that could not be read back.
     """
+    require_names(header)
+    with atomic_write(path) as file:
+        write_header(file, header)
+        write_rows(file, header, detections, columns)
+
+
+def write_header(file: IO[str], header: list[str]) -> None:
+    """Write the names of the columns, or raise ValueError as `write_table`."""
+    require_names(header)
+    file.write(",".join(header) + "\n")
+
+
+def write_rows(file: IO[str], header: list[str], detections: Detections, columns: list[list[str]]) -> None:
+    """Write cells below a header; a scan without any is a row with its time alone."""
+    cells = [",".join(row) for row in zip(*columns)]
+    nothing = "," * (len(header) - 2)
+    for k, time in enumerate(detections.time.tolist()):
+        for cell in cells[detections.rows(k)] or [nothing]:
+            file.write(f"{time!r},{cell}\n")
+
+
+def require_names(header: list[str]) -> None:
+    """Raise ValueError unless names are different and can be read back."""
     for i, name in enumerate(header):
         good = name.isprintable() and 0 < len(name) <= MAX_WORD and not set(name) & set(' ,"')
         if not good or name in header[:i]:
@@ -129,13 +152,6 @@ def write_table(path, header: list[str], detections: Detections, columns: list[l
                 f"names of columns must be different, 1 to {MAX_WORD} printable characters without spaces, "
                 f"commas and quotes; got {name!r} in {header}"
             )
-    cells = [",".join(row) for row in zip(*columns)]
-    nothing = "," * (len(header) - 2)
-    with atomic_write(path) as file:
-        file.write(",".join(header) + "\n")
-        for k, time in enumerate(detections.time.tolist()):
-            for cell in cells[detections.rows(k)] or [nothing]:
-                file.write(f"{time!r},{cell}\n")
 
 
 def _grouped(path, line, time, period):

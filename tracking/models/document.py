@@ -67,9 +67,12 @@ def describe_fields(settings: Any) -> dict[str, Any]:
     return {f.name: _encoded(getattr(settings, f.name)) for f in fields(settings) if f.init}
 
 
-def revive(document: Any) -> Any:
+def revive(document: Any, complete: bool = True) -> Any:
     """The model that a description stands for.
 
+    Args:
+        document: as `describe` gives it.
+        complete: whether all fields must be in it; else those that are not have their defaults.
     Raises:
         ValueError: it is not one that `describe` gives, or its values are not accepted.
     """
@@ -77,8 +80,11 @@ def revive(document: Any) -> Any:
         given = dict(document)
         kind = KINDS[given.pop("kind")]
         values = {name: _decoded(value) for name, value in given.items()}
-        if set(values) != {f.name for f in fields(kind) if f.init} or values.get("dims", 1) not in DIMS:
+        accepted = {f.name for f in fields(kind) if f.init}
+        if not set(values) <= accepted or (complete and set(values) != accepted):
             raise ValueError("other fields than it has")
+        if values.get("dims", 1) not in DIMS:
+            raise ValueError(f"dims is {values['dims']!r:.20}, accepted are 1 to {MAX_DIMS}")
         hints = get_type_hints(kind)
         for name, value in values.items():
             if not _fits(value, hints[name]) or (isinstance(value, float) and np.isinf(value)):
