@@ -237,8 +237,8 @@ def scored(model: nn.Module, known: World, shots: int, args: argparse.Namespace,
     test = tasks_of(known.test, shots, args.tasks, seed)
     return {
         "rate": rate,
-        "best": accuracies(model, test, rate).tolist(),
-        "common": accuracies(model, test, RATE).tolist(),
+        "best": accuracies(model, test, rate).round(4).tolist(),
+        "common": accuracies(model, test, RATE).round(4).tolist(),
     }
 
 
