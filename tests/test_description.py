@@ -15,6 +15,7 @@ from tracking.gaussian import UKF
 from tracking.models import (
     ConstantVelocity,
     CoordinatedTurn,
+    Embedded,
     GaussianBirth,
     MeasurementBirth,
     Occlusion,
@@ -193,6 +194,49 @@ def test_files_that_are_none(tmp_path):
         assert str(error.value).startswith(str(path))
     with pytest.raises(FileNotFoundError):
         read_description(tmp_path / "missing.toml")
+
+
+SWITCHING = {
+    "kind": "IMM",
+    "transition": [[0.95, 0.05], [0.1, 0.9]],
+    "models": [
+        {"kind": "Embedded", "dim": 5, "rest_std": 0.2, "motion": {"kind": "ConstantVelocity", "q": 0.1}},
+        {"kind": "CoordinatedTurn", "acceleration_std": 0.3},
+    ],
+}
+
+
+def test_models_within_models():
+    birth = {**LEAST["birth"], "rest_std": [1.0, 1.0, 0.2]}
+    motion = description_of(changed(motion=SWITCHING, birth=birth)).models["motion"]
+    assert motion.models == (Embedded(ConstantVelocity(q=0.1), 5, 0.2), CoordinatedTurn(0.3))
+    np.testing.assert_array_equal(motion.transition, SWITCHING["transition"])
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"kind": "Embedded", "dim": 5}, r"\[motion.models\]: no motion, which a Embedded needs"),
+        ({"kind": "CoordinatedTurn", "q": 1.0}, r"\[motion.models\]: unknown 'q'"),
+        ({"kind": "PositionSensor"}, r"\[motion.models\]: kind is 'PositionSensor'"),
+        ({"q": 1.0}, r"\[motion.models\]: kind is ''"),
+        (
+            {"kind": "IMM", "transition": [[1.0]], "models": [{"kind": "CoordinatedTurn"}]},
+            r"\[motion\]: .* describes no model",
+        ),
+    ],
+)
+def test_what_is_wrong_within_a_model_is_named(part, words):
+    with pytest.raises(ValueError, match=words):
+        description_of(changed(motion={**SWITCHING, "models": [part, SWITCHING["models"][1]]}))
+
+
+def test_models_nested_without_end_are_refused():
+    motion = {"kind": "ConstantVelocity"}
+    for _ in range(500):
+        motion = {"kind": "Embedded", "dim": 5, "motion": motion}
+    with pytest.raises(ValueError, match="2 deep"):
+        description_of(changed(motion=motion))
 
 
 def test_every_kind_of_model_has_a_place():

@@ -46,13 +46,14 @@ from tracking.models.document import KINDS, describe_fields, revive, revive_sett
 from tracking.models.score import ScoreModel
 
 MAX_BYTES = 2**16  # of a file
+DEEPEST = 2  # an IMM of embedded models
 FILTERS: dict[str, type[Tracker]] = {kind.__name__: kind for kind in DENSITIES}
 ROLES = {  # what a kind must have to be a part
-    "motion": "transition",
-    "sensor": "measure",
-    "birth": "expected",
-    "initial": "expected",
-    "linearisation": "innovate",
+    "motion": ("transition", "chain"),
+    "sensor": ("measure",),
+    "birth": ("expected",),
+    "initial": ("expected",),
+    "linearisation": ("innovate",),
 }
 ALONE = {"survival": "Survival", "occlusion": "Occlusion"}  # tables that can be of one kind only
 NEEDED = ("motion", "sensor", "birth")
@@ -217,9 +218,19 @@ def _model(name, value):
     """A model of its table; survival may be a number, too."""
     if name == "survival" and _is_number(value):
         value = {"probability": value}
+    try:
+        return revive(_checked(name, value), complete=False)
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith("[") else f"[{name}]: {error}") from None
+
+
+def _checked(name, value):
+    """A table, and those of the models within it, as `describe` would give them."""
+    if name.count(".") > DEEPEST:
+        raise ValueError(f"[{name}]: accepted are models within models {DEEPEST} deep")
     table = dict(_table(name, value))
     kind = table.setdefault("kind", ALONE.get(name, ""))
-    accepted = [ALONE[name]] if name in ALONE else [k for k in KINDS if hasattr(KINDS[k], ROLES[name])]
+    accepted = [ALONE[name]] if name in ALONE else [k for k in KINDS if _has_role(KINDS[k], name)]
     if kind not in accepted:
         raise ValueError(f"[{name}]: kind is {kind!r:.40}; accepted are {', '.join(accepted)}")
     known = {f.name: f for f in fields(KINDS[kind]) if f.init}
@@ -231,10 +242,18 @@ def _model(name, value):
     ]
     if absent:
         raise ValueError(f"[{name}]: no {absent[0]}, which a {kind} needs; it takes {', '.join(known)}")
-    try:
-        return revive(_plain(table), complete=False)
-    except ValueError as error:
-        raise ValueError(f"[{name}]: {error}") from None
+    plain = {}
+    for key, part in table.items():  # an IMM has a list of models, `Embedded` has one
+        several = isinstance(part, list) and bool(part) and all(isinstance(p, dict) for p in part)
+        if several:
+            plain[key] = [_checked(f"{name}.{key}", p) for p in part]
+        else:
+            plain[key] = _checked(f"{name}.{key}", part) if isinstance(part, dict) else _plain(part)
+    return plain
+
+
+def _has_role(kind, name):
+    return any(hasattr(kind, method) for method in ROLES[name.partition(".")[0]])
 
 
 def _of_fields(name, kind, value):

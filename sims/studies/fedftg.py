@@ -63,7 +63,10 @@ FILES = {"mnist": "digits/mnist_train.npz", "nmnist": "nmnist/nmnist_800.zip"}
 DATA = ("digits", *FILES)
 IID = 100.0
 LOCAL = LocalConfig(batch=32, rate=0.05)
-SERVER_RATE = 0.1  # of a mean over inputs and classes, as in the authors' code
+# Chosen on seeds 100 to 103 among 0, 0.1, 0.3, 1 and 0.03, 0.1, 0.3. With the authors' hard 1, rate 0.1 the
+# repair does harm here.
+SERVER_RATE = 0.03  # of a mean over inputs and classes, as in the authors' code
+HARD = 0.1
 RULES: dict[str, Rule] = {
     "fedavg": FedAvg(),
     "fedprox": FedProx(1e-2),
@@ -131,7 +134,11 @@ def repair(row: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> R
         generator = DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, 64, span)  # type: ignore[arg-type]
     if name == "feddf":
         return FedDF(generator, plain, seed)
-    return FedFTG(generator, FTGConfig(iterations=steps, rate=SERVER_RATE, **PARTS.get(part, {})), seed)
+    return FedFTG(
+        generator,
+        FTGConfig(iterations=steps, rate=SERVER_RATE, **{"hard": HARD, **PARTS.get(part, {})}),
+        seed,
+    )
 
 
 def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Namespace) -> dict[str, Any]:

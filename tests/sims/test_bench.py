@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sims.bench import child, command, events, kernels, measure, naive, scaling, table, threads
+from sims.bench import child, command, endurance, events, kernels, measure, naive, scaling, table, threads
 from sims.bench.child import CutOff, Task, limited, peak_memory, track_within
 from sims.bench.command import main
 from sims.evaluate import errors, scene_of, track
@@ -342,3 +342,13 @@ def test_events_are_timed_beside_whoever_is_there(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Million events" in said
     assert "camera, noisy pixels" in said
+
+
+def test_endurance_measures_on_the_way(tmp_path, capsys):
+    path = tmp_path / "e.json"
+    assert endurance.main(["--scans", "200", "--trackers", "gnn", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["trackers"]["gnn"]
+    assert [row["scans"] for row in rows] == [2, 20, 100, 200]
+    assert all(row["mb"] > 20 and row["ms"] > 0 for row in rows)
+    assert 2 <= rows[-1]["most_tracks"] < 30
+    assert "gnn" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def revive(document: Any, complete: bool = True) -> Any:
     try:
         given = dict(document)
         kind = KINDS[given.pop("kind")]
-        values = {name: _decoded(value) for name, value in given.items()}
+        values = {name: _decoded(value, complete) for name, value in given.items()}
         accepted = {f.name for f in fields(kind) if f.init}
         if not set(values) <= accepted or (complete and set(values) != accepted):
             raise ValueError("other fields than it has")
@@ -163,14 +163,14 @@ def _encoded(value):
     raise TypeError(f"{type(value).__name__} cannot be written to a file")
 
 
-def _decoded(value):
+def _decoded(value, complete=True):
     if isinstance(value, dict):
         if set(value) == {"number"}:
             return SPECIAL[value["number"]]
         if "kind" in value:
-            return revive(value)
+            return revive(value, complete)
         (content,) = (value[name] for name in ("array",) if len(value) == 1)
         return np.array(_decoded(content), float)
     if isinstance(value, (int, float)) and value != 0 and not LEAST <= abs(value) <= LARGEST:
         raise ValueError(f"numbers lie between {LEAST:g} and {LARGEST:g} in magnitude, got {value:.3g}")
-    return tuple(_decoded(v) for v in value) if isinstance(value, list) else value
+    return tuple(_decoded(v, complete) for v in value) if isinstance(value, list) else value
