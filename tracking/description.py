@@ -43,6 +43,7 @@ from tracking.filters.settings import LARGEST
 from tracking.filters.tracker import Tracker
 from tracking.formats.scans import TimedScan
 from tracking.models.document import KINDS, describe_fields, revive, revive_settings
+from tracking.models.imm import IMM
 from tracking.models.score import ScoreModel
 
 MAX_BYTES = 2**16  # of a file
@@ -103,6 +104,8 @@ class Input:
         named = self.coordinates
         if named is not None and not (named and all(isinstance(name, str) for name in named)):
             raise ValueError(f"coordinates must be names such as x and y, got {named!r:.60}")
+        if named is not None and len(set(named)) < len(named):
+            raise ValueError(f"coordinates must be different, got {named!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def _model(name, value):
         value = {"probability": value}
     table = dict(_table(name, value))
     kind = table.setdefault("kind", ALONE.get(name, ""))
-    accepted = [ALONE[name]] if name in ALONE else [k for k in KINDS if hasattr(KINDS[k], ROLES[name])]
+    accepted = _kinds(name)
     if kind not in accepted:
         raise ValueError(f"[{name}]: kind is {kind!r:.40}; accepted are {', '.join(accepted)}")
     known = {f.name: f for f in fields(KINDS[kind]) if f.init}
@@ -237,9 +240,21 @@ def _model(name, value):
         raise ValueError(f"[{name}]: {error}") from None
 
 
+def _kinds(name):
+    """What a model of this name may be."""
+    if name in ALONE:
+        return [ALONE[name]]
+    several = [IMM] if name == "motion" else []  # whose transition is a matrix, where others have a method
+    return [k for k, kind in KINDS.items() if hasattr(kind, ROLES[name]) or kind in several]
+
+
 def _of_fields(name, kind, value):
     table = _table(name, value)
     _require_known(f"[{name}]", table, [f.name for f in fields(kind)])
+    needed = [f.name for f in fields(kind) if f.default is MISSING]
+    absent = [key for key in needed if key not in table]
+    if absent:
+        raise ValueError(f"[{name}]: no {absent[0]}; needed are {', '.join(needed)}")
     try:
         return kind(**table)
     except (ValueError, TypeError) as error:

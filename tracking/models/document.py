@@ -72,17 +72,18 @@ def revive(document: Any, complete: bool = True) -> Any:
 
     Args:
         document: as `describe` gives it.
-        complete: whether all fields must be in it; else those that are not have their defaults.
+        complete: whether all fields must be in it, and in the models that it is made of; else those that are
+                  not have their defaults.
     Raises:
         ValueError: it is not one that `describe` gives, or its values are not accepted.
     """
     try:
         given = dict(document)
         kind = KINDS[given.pop("kind")]
-        values = {name: _decoded(value) for name, value in given.items()}
+        values = {name: _decoded(value, complete) for name, value in given.items()}
         accepted = {f.name for f in fields(kind) if f.init}
         if not set(values) <= accepted or (complete and set(values) != accepted):
-            raise ValueError("other fields than it has")
+            raise ValueError(f"a {kind.__name__} has the fields {', '.join(sorted(accepted))}")
         if values.get("dims", 1) not in DIMS:
             raise ValueError(f"dims is {values['dims']!r:.20}, accepted are 1 to {MAX_DIMS}")
         hints = get_type_hints(kind)
@@ -108,7 +109,7 @@ def revive_settings(kind: type, document: Any) -> Any:
         for f in fields(kind):
             _check_type(f.name, values[f.name], getattr(default, f.name))
         return kind(**values)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"settings are none of {kind.__name__}: {str(error)[:200]}") from None
 
 
@@ -163,14 +164,14 @@ def _encoded(value):
     raise TypeError(f"{type(value).__name__} cannot be written to a file")
 
 
-def _decoded(value):
+def _decoded(value, complete=True):
     if isinstance(value, dict):
         if set(value) == {"number"}:
             return SPECIAL[value["number"]]
         if "kind" in value:
-            return revive(value)
+            return revive(value, complete)
         (content,) = (value[name] for name in ("array",) if len(value) == 1)
         return np.array(_decoded(content), float)
     if isinstance(value, (int, float)) and value != 0 and not LEAST <= abs(value) <= LARGEST:
         raise ValueError(f"numbers lie between {LEAST:g} and {LARGEST:g} in magnitude, got {value:.3g}")
-    return tuple(_decoded(v) for v in value) if isinstance(value, list) else value
+    return tuple(_decoded(v, complete) for v in value) if isinstance(value, list) else value
