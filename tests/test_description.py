@@ -13,6 +13,7 @@ from tracking.filters.gnn import GNN, GNNConfig
 from tracking.formats.scans import TimedScan
 from tracking.gaussian import UKF
 from tracking.models import (
+    IMM,
     ConstantVelocity,
     CoordinatedTurn,
     Embedded,
@@ -95,6 +96,21 @@ def test_models_have_the_names_and_fields_of_a_saved_state(name, model):
     assert without_arrays(describe(description.models[name])) == without_arrays(describe(model))
 
 
+def test_models_that_an_object_switches_among():
+    """An IMM in a file; of its parts, too, what is left out has its default."""
+    cruise = {"kind": "Embedded", "motion": {"kind": "ConstantVelocity", "q": 0.1}, "dim": 5, "rest_std": 0.2}
+    turn = {"kind": "CoordinatedTurn", "acceleration_std": 0.3, "turn_rate_std": 0.1}
+    chain = [[0.95, 0.05], [0.1, 0.9]]
+    motion = {"kind": "IMM", "models": [cruise, turn], "transition": chain}
+    description = description_of(changed(motion=motion))
+    same = IMM([Embedded(ConstantVelocity(q=0.1), 5, 0.2), CoordinatedTurn(0.3, 0.1)], chain)
+    assert describe(description.models["motion"]) == describe(same)
+    tracker = description.tracker()
+    for k in range(4):
+        tracks = tracker.step([[5.0 * k, 0.0]], float(k))
+    assert tracks.modes.shape == (1, 2)
+
+
 def without_arrays(document):
     """As TOML has it: no None, and arrays are lists."""
     found = {name: value for name, value in document.items() if value is not None}
@@ -158,7 +174,7 @@ def test_scores_are_evidence():
         (changed(config={"gate": "wide"}), r"\[config\].*gate is 'wide'"),
         (changed(config={"threshold": 2.0}), r"\[config\].*threshold must be a probability"),
         (changed(survival=2), r"\[survival\].*must be a probability"),
-        (changed(score={"slope": 1}), r"\[score\].*neutral"),
+        (changed(score={"slope": 1}), r"\[score\]: no neutral; needed are slope, neutral"),
         (changed(score={"slope": "a", "neutral": 1}), r"\[score\]"),
         (changed(score={"slop": 1}), r"\[score\]: unknown 'slop'; accepted are slope, neutral"),
         (changed(input={"cls": "car"}), r"\[input\]: unknown 'cls'; accepted are topic, .*class"),
@@ -166,6 +182,7 @@ def test_scores_are_evidence():
         (changed(input={"reorder": 0}), r"\[input\]: reorder must be a finite number > 0"),
         (changed(input={"coordinates": []}), r"\[input\]: coordinates must be names"),
         (changed(input={"coordinates": [1]}), r"\[input\]: coordinates must be names"),
+        (changed(input={"coordinates": ["x", "x"]}), r"\[input\]: coordinates must be different"),
         (changed(input={"topic": 3}), r"\[input\]: topic must be text"),
         (
             {"filter": "GNN", "motion": {}},
@@ -204,13 +221,6 @@ SWITCHING = {
         {"kind": "CoordinatedTurn", "acceleration_std": 0.3},
     ],
 }
-
-
-def test_models_within_models():
-    birth = {**LEAST["birth"], "rest_std": [1.0, 1.0, 0.2]}
-    motion = description_of(changed(motion=SWITCHING, birth=birth)).models["motion"]
-    assert motion.models == (Embedded(ConstantVelocity(q=0.1), 5, 0.2), CoordinatedTurn(0.3))
-    np.testing.assert_array_equal(motion.transition, SWITCHING["transition"])
 
 
 @pytest.mark.parametrize(

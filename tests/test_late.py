@@ -164,6 +164,8 @@ def test_what_goes_wrong_changes_nothing():
             late.step(z, 1.0)
     with pytest.raises(ValueError, match="clutter_ratio"):
         late.step([[1.0, 1.0]], 1.0, clutter_ratio=[-1.0])
+    with pytest.raises(ValueError, match="sensor must be a sensor model, got int"):
+        late.step([[1.0, 1.0]], 1.0, sensor=0)
     with pytest.raises(ValueError, match="time must be one finite number"):
         late.step([], np.nan)
     assert late.tracker.density is before.density

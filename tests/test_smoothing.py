@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tracking import CKF, GNN, PMBM, UKF, GNNConfig, Recorder, Tracks, ellipses, joined
+from tracking import CKF, GNN, PMBM, UKF, GNNConfig, Late, Recorder, Tracks, ellipses, joined
 from tracking.bridges.filterpy import Repeated
 from tracking.gaussian import EKF
 from tracking.metrics.trajectory import trajectory_gospa
@@ -162,6 +162,13 @@ def test_nothing_recorded_and_nothing_found():
     recorder.step([], 0.0)
     assert recorder.trajectories() == []
     assert joined([], np.arange(3.0)).states.shape[:2] == (0, 3)
+
+
+def test_a_late_tracker_is_refused():
+    """Its tracks are at the newest scan, so rows of a late one would be taken for theirs."""
+    late = Late(GNN(MOTION, SENSOR, BIRTH), lag=1.0)
+    with pytest.raises(ValueError, match="scans in order of time, a Late does not"):
+        Recorder(late, motion=MOTION, sensor=SENSOR)
 
 
 def test_a_tracker_without_models_is_told_them():

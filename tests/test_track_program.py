@@ -132,6 +132,8 @@ def test_a_scene_is_an_input_too(track, bag):
     assert status == 0
     assert "scene.mcap (scene): 12 scans" in printed
     assert len(list(foxglove.read_tracks("again.mcap"))) == SCANS
+    says = r"no topic /lidar; there are /tracks \(foxglove.SceneUpdate\); accepted are .* or foxglove.Scene"
+    refused(track("scene.mcap", "none.csv", "--topic", "/lidar"), 2, says)
 
 
 def test_kitti_to_results_and_to_boxes(track):
@@ -196,6 +198,10 @@ def test_what_is_wrong_is_one_line(track, tmp_path, bag):
     )
     refused(track("bag", "bag/x/y.csv"), 2, "is not a folder to write to")
     refused(track("in.csv", "in.csv", config="xy.toml"), 2, "in.csv is the input; accepted is another name")
+    (tmp_path / "link.csv").symlink_to("xy.toml")
+    refused(track("in.csv", "link.csv", config="xy.toml"), 2, "link.csv is the description of the tracker")
+    (tmp_path / "link.csv").unlink()
+    refused(track("bag", "bag/out.csv", config="xy.toml"), 2, "bag/out.csv lies in the bag that is read")
     refused(track("kitti.txt", "bag"), 2, "bag is there already; accepted is the name of a new folder")
     refused(
         track("bag", "out.csv", "--topic", "/lidar"), 2, r"no topic /lidar; there are /tracks \(vision_msgs"

@@ -86,6 +86,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         one.error(f"{args.out} cannot be written, {folder} is not a folder to write to")
     if os.path.exists(args.out) and os.path.samefile(args.input, args.out):
         one.error(f"{args.out} is the input; accepted is another name")
+    if os.path.exists(args.out) and os.path.samefile(args.config, args.out):
+        one.error(f"{args.out} is the description of the tracker; accepted is another name")
+    if os.path.isdir(args.input) and os.path.samefile(folder, args.input):
+        one.error(f"{args.out} lies in the bag that is read; accepted is a name outside of it")
     return args
 
 

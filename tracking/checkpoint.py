@@ -198,7 +198,7 @@ def _expecting(path, kind) -> Iterator[None]:
     """Whatever is wrong with what a file says is one ValueError."""
     try:
         yield
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{path} holds no state of {kind.__name__} to go on from: {str(error)[:300]}"
         ) from None

@@ -104,6 +104,8 @@ class Input:
         named = self.coordinates
         if named is not None and not (named and all(isinstance(name, str) for name in named)):
             raise ValueError(f"coordinates must be names such as x and y, got {named!r:.60}")
+        if named is not None and len(set(named)) < len(named):
+            raise ValueError(f"coordinates must be different, got {named!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,10 @@ def _has_role(kind, name):
 def _of_fields(name, kind, value):
     table = _table(name, value)
     _require_known(f"[{name}]", table, [f.name for f in fields(kind)])
+    needed = [f.name for f in fields(kind) if f.default is MISSING]
+    absent = [key for key in needed if key not in table]
+    if absent:
+        raise ValueError(f"[{name}]: no {absent[0]}; needed are {', '.join(needed)}")
     try:
         return kind(**table)
     except (ValueError, TypeError) as error:

@@ -93,7 +93,8 @@ class Late:
         if newest is not None and self._tracks is not None and time < newest:
             if time < newest - self.lag or (self._forgotten is not None and time < self._forgotten):
                 return self._refuse(time, newest)
-        sensor = arguments.get("sensor") or self.tracker.models.sensor
+        sensor = self.tracker.models.sensor if arguments.get("sensor") is None else arguments["sensor"]
+        self.tracker.models.check_sensor(sensor)
         z = as_measurements(z, sensor.dim_z)  # a copy, that nobody else writes to
         at = bisect_right([scan.time for scan in self._scans], time)
         again, now = self._scans[at:], self.tracker.snapshot()

@@ -27,6 +27,7 @@ import numpy as np
 from tracking.bridges.filterpy import Repeated
 from tracking.checks import as_measurements, require_positive
 from tracking.gaussian import EKF, symmetrise
+from tracking.late import Late
 from tracking.models.linear import whole_steps
 from tracking.modes import Modes, combined, mixed, moved, started, taken, together, update
 from tracking.tracks import Tracks, Trajectories
@@ -78,6 +79,11 @@ class Recorder:
     """
 
     def __init__(self, tracker, memory: float | None = None, *, motion=None, sensor=None, linearisation=None):
+        if isinstance(tracker, Late):  # its tracks are of another scan than the one it was given
+            raise ValueError(
+                "a Recorder takes scans in order of time, a Late does not; accepted is the tracker in it, "
+                "with scans that are sorted first"
+            )
         models = getattr(tracker, "models", None)
         self.motion = motion or getattr(models, "motion", None)
         self.sensor = sensor or getattr(models, "sensor", None)

@@ -205,6 +205,8 @@ def test_what_the_others_may_not_have():
     sure = {"clutter_intensity": 1e-4}
     with pytest.raises(ValueError, match=r"kf must be a KalmanFilter.*got dict"):
         from_filterpy({}, DT, **sure)
+    with pytest.raises(ValueError, match="fading memory"):
+        from_filterpy(kalman.FadingKalmanFilter(1.02, 4, 2), DT, **sure)
     with pytest.raises(ValueError, match=r"give them here too: from_filterpy\(ekf, dt, Hx="):
         from_filterpy(extended_filter(), DT, **sure)
     with pytest.raises(ValueError, match="say which components of z are angles"):

@@ -56,6 +56,14 @@ def written(path):
     return path, *read_arrays(path, KIND)
 
 
+def nested(depth):
+    """A list in a list in a list, deeper than calls may nest."""
+    found = 0.5
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 # --- nothing is lost ------------------------------------------------------------------------------
 
 
@@ -315,6 +323,7 @@ def test_what_else_a_stranger_may_write(written, change):
         lambda m: m["sensor"].update(p_detect=[0.9]),
         lambda m: m["motion"].update(noise_model=3),
         lambda m: m.update(survival=3),
+        lambda m: m["birth"].update(rate=nested(900)),
         lambda m: m.pop("occlusion"),
     ],
 )
@@ -336,6 +345,7 @@ def test_models_of_a_stranger(written, change):
         {"threshold": None},
         {"estimator": "eval"},
         {"more": 1},
+        {"threshold": nested(900)},
     ],
 )
 def test_settings_of_a_stranger(written, change):

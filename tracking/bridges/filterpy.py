@@ -161,7 +161,10 @@ def _kind_of(kf) -> str:
             "kf must be a KalmanFilter, ExtendedKalmanFilter or UnscentedKalmanFilter of filterpy, got "
             f"{type(kf).__name__}"
         )
-    if getattr(kf, "_alpha_sq", 1.0) != 1.0 or np.any(getattr(kf, "M", 0.0)):
+    fading = [
+        getattr(kf, name, 1.0) for name in ("_alpha_sq", "alpha_sq")
+    ]  # the second of FadingKalmanFilter
+    if any(alpha != 1.0 for alpha in fading) or np.any(getattr(kf, "M", 0.0)):
         raise ValueError(
             "a filter with fading memory (alpha) or with noises that correlate (M) has no counterpart here; "
             "set alpha = 1 and M = 0, and let Q say how fast the past is forgotten"

@@ -294,7 +294,10 @@ def _listed(path, about) -> list[tuple[Path, bool]]:
     try:
         text = about.read_text()
         _require_shallow(text)
-        said = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
+        document = YAML(typ="safe").load(text)
+        said = document.get("rosbag2_bagfile_information") if isinstance(document, dict) else None
+        if not isinstance(said, dict):
+            raise ValueError("no table rosbag2_bagfile_information")
         names, mode = said["relative_file_paths"], str(said.get("compression_mode") or "none").lower()
         if not (isinstance(names, list) and 0 < len(names) <= MAX_FILES):
             raise ValueError(f"relative_file_paths is {str(names)[:40]!r}")

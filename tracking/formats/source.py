@@ -82,7 +82,12 @@ def format_of(path, topic: str | None = None) -> str:
     """
     path = Path(path)
     if path.suffix == ".mcap" and not path.is_dir():
-        every = [c for c in bags.topics(path) if topic in (None, c.topic)]
+        there = bags.topics(path)
+        every = [c for c in there if topic in (None, c.topic)]
+        if topic is not None and not every:
+            listed = ", ".join(f"{c.topic} ({c.type})" for c in there[:20]) or "none"
+            accepted = " or ".join((*vision.TYPES, SCENE))
+            raise ValueError(f"{path}: no topic {topic[:80]}; there are {listed}; accepted are {accepted}")
         scenes = [c for c in every if c.type == SCENE]
         return "scene" if scenes and not any(c.type in vision.TYPES for c in every) else "bag"
     if bags.is_bag(path):

@@ -72,7 +72,8 @@ def revive(document: Any, complete: bool = True) -> Any:
 
     Args:
         document: as `describe` gives it.
-        complete: whether all fields must be in it; else those that are not have their defaults.
+        complete: whether all fields must be in it, and in the models that it is made of; else those that are
+                  not have their defaults.
     Raises:
         ValueError: it is not one that `describe` gives, or its values are not accepted.
     """
@@ -82,7 +83,7 @@ def revive(document: Any, complete: bool = True) -> Any:
         values = {name: _decoded(value, complete) for name, value in given.items()}
         accepted = {f.name for f in fields(kind) if f.init}
         if not set(values) <= accepted or (complete and set(values) != accepted):
-            raise ValueError("other fields than it has")
+            raise ValueError(f"a {kind.__name__} has the fields {', '.join(sorted(accepted))}")
         if values.get("dims", 1) not in DIMS:
             raise ValueError(f"dims is {values['dims']!r:.20}, accepted are 1 to {MAX_DIMS}")
         hints = get_type_hints(kind)
@@ -108,7 +109,7 @@ def revive_settings(kind: type, document: Any) -> Any:
         for f in fields(kind):
             _check_type(f.name, values[f.name], getattr(default, f.name))
         return kind(**values)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"settings are none of {kind.__name__}: {str(error)[:200]}") from None
 
 
