@@ -21,6 +21,8 @@ from tracking.filters.tracker import Tracker
 from tracking.formats.arrays import read_arrays, write_arrays
 from tracking.gaussian import UKF
 from tracking.models import (
+    IMM,
+    ConstantVelocity,
     GaussianBirth,
     MeasurementBirth,
     Occlusion,
@@ -28,7 +30,8 @@ from tracking.models import (
     RangeBearing,
 )
 
-MUTATIONS = 2000  # of each of five
+MUTATIONS = 1200  # of each of nine
+SWITCHING = IMM([ConstantVelocity(dims=2, q=q) for q in (0.1, 10.0)], np.array([[0.9, 0.1], [0.2, 0.8]]))
 KINDS = (PMBM, GLMB, LMB, PMB, GMPHD, CPHD, GNN)
 SCANS = [(time, z) for time, _, z in tiny_scene.simulate(3, objects=4, clutter=5, scans=7)]
 
@@ -393,10 +396,13 @@ def test_arrays_of_other_types_are_not_written(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [PMBM, GLMB, LMB, GMPHD, GNN])
-def test_two_thousand_mutations_of_each_give_clear_errors_only(kind, path):
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [*((kind, {}) for kind in KINDS), (PMBM, {"motion": SWITCHING}), (GNN, {"motion": SWITCHING})],
+)
+def test_more_than_a_thousand_mutations_of_each_give_clear_errors_only(kind, changes, path):
     """Bytes of the file, and numbers of it with a fresh digest, as a stranger would write them."""
-    started(kind).save(path)
+    started(kind, **changes).save(path)
     content, (document, arrays) = path.read_bytes(), read_arrays(path, KIND)
     rng = np.random.default_rng(11)
     taken = 0

@@ -42,6 +42,7 @@ MAX_MODELS = 64  # of motion, in an IMM
 MAX_DIM = 64  # entries of a state
 MAX_COUNT = 1_000_000  # whole numbers of settings, some of which say how much memory is taken
 SPECIAL = {"inf": np.inf, "-inf": -np.inf}
+LARGEST_WHOLE = 2**53  # which a float holds exactly, and a machine's word at all
 LARGEST, LEAST = 1e50, 1e-50  # magnitudes of numbers in a file, so that squares of ratios are numbers
 UNBOUNDED = ("gate", "merge", "merge_poisson", "max_gap")  # settings that may be infinite
 
@@ -172,6 +173,8 @@ def _decoded(value, complete=True):
             return revive(value, complete)
         (content,) = (value[name] for name in ("array",) if len(value) == 1)
         return np.array(_decoded(content), float)
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise ValueError(f"whole numbers up to {LARGEST_WHOLE} are accepted, got {str(value)[:30]}")
     if isinstance(value, (int, float)) and value != 0 and not LEAST <= abs(value) <= LARGEST:
         raise ValueError(f"numbers lie between {LEAST:g} and {LARGEST:g} in magnitude, got {value:.3g}")
     return tuple(_decoded(v, complete) for v in value) if isinstance(value, list) else value
