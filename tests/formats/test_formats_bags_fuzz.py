@@ -233,8 +233,12 @@ def test_descriptions(tmp_path, number):
 
     rng_of_steps = np.random.default_rng(0)
 
+    digits = [at for at, byte in enumerate(DESCRIPTION) if chr(byte).isdigit()]
+
     def work(rng):
-        path.write_bytes(mutated(DESCRIPTION, rng, WORDS))
+        content = bytearray(DESCRIPTION)
+        content[rng.choice(digits)] = ord("0") + rng.integers(10)  # most other numbers are accepted
+        path.write_bytes(content if rng.random() < 0.2 else mutated(DESCRIPTION, rng, WORDS))
         return outcome(read, path)
 
     survived(number, work)
