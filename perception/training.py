@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,22 +122,7 @@ class Run:
         Raises:
             ValueError: the file holds no run, or one of another network or other settings.
         """
-        before = copy.deepcopy(self._state())
-        try:
-            with open(path, "rb") as file:
-                state = torch.load(file, weights_only=True, map_location="cpu")
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # of the library, for anything that is not such a file
-            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
-        try:
-            for name in ("config", "about"):
-                if state[name] != before[name]:
-                    raise ValueError(f"it has settings {state[name]}, not {before[name]}")
-            self._put(state)
-        except Exception as error:  # whatever is missing or of another kind
-            self._put(before)
-            raise ValueError(f"{path} is not a run of this network: {_one_line(error)}") from None
+        restore(path, self._state(), self._put, ("config", "about"), "this network")
 
     def _state(self):
         return {
@@ -164,6 +149,45 @@ class Run:
         self.step = state["step"]
         self.rng.bit_generator.state = _whole(state["rng"])
         torch.set_rng_state(state["torch"])
+
+
+def restore(
+    path: str | Path,
+    now: dict[str, Any],
+    put: Callable[[dict[str, Any]], object],
+    same: Sequence[str],
+    owner: str,
+    device: Any = "cpu",
+) -> None:
+    """Put the state in a file in place of one that is, or leave that as it was.
+
+    Args:
+        path:   as `torch.save` wrote it; nothing in it is unpickled but tensors and plain values.
+        now:    the state that is.
+        put:    takes a state over; may raise anything for one that does not fit.
+        same:   names of what must be equal in both.
+        owner:  whose run it must be, for messages.
+        device: where tensors are read to.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError:        the file holds no run, or one that does not fit.
+    """
+    before = copy.deepcopy(now)
+    try:
+        with open(path, "rb") as file:
+            state = torch.load(file, weights_only=True, map_location=device)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the library, for anything that is not such a file
+        raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
+    try:
+        for name in same:
+            if state[name] != before[name]:
+                raise ValueError(f"its settings, {name}, are {state[name]}, not {before[name]}")
+        put(state)
+    except Exception as error:  # whatever is missing or of another kind
+        put(before)
+        raise ValueError(f"{path} is not a run of {owner}: {_one_line(error)}") from None
 
 
 def _one_line(error):

@@ -1,6 +1,5 @@
 """The one loop of data-free distillation; methods are choices of its parts."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
 from adapt.data_free.terms import summed
 from adapt.data_free.updates import Step, Update
+from perception.training import restore
 from tracking.formats.files import atomic_write
 
 Scores = Callable[[nn.Module], dict[str, float]]
@@ -270,22 +270,8 @@ class Distiller:
         Raises:
             ValueError: the file holds no run, or one of other parts or settings.
         """
-        before = copy.deepcopy(self._state())
-        try:
-            with open(path, "rb") as file:
-                state = torch.load(file, weights_only=True, map_location=self.device)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # of the library, for anything that is not such a file
-            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
-        try:
-            for name in ("config", "about", "parts"):
-                if state[name] != before[name]:
-                    raise ValueError(f"it has {name} {state[name]}, not {before[name]}")
-            self._put(state)
-        except Exception as error:  # whatever is missing or of another kind
-            self._put(before)
-            raise ValueError(f"{path} is not a run of this distiller: {_one_line(error)}") from None
+        same = ("config", "about", "parts")
+        restore(path, self._state(), self._put, same, "this distiller", self.device)
 
     def _state(self):
         parts = {
@@ -375,7 +361,3 @@ def _random_of(seed: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torch.get_rng_state()
-
-
-def _one_line(error):
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+import small_teachers
 import torch
 from torch import nn
 
@@ -33,13 +34,7 @@ SETTINGS = replace(
 
 
 def network(seed, name="resnet-4", shape=SHAPE, classes=4):
-    torch.manual_seed(seed)
-    made = networks.build(name, shape, classes)
-    with torch.no_grad():
-        for _ in range(3):
-            made.train()(2 * torch.randn(32, *shape) + 1)
-        [p for p in made.parameters() if p.ndim == 2][-1].mul_(10)  # a random network is sure of nothing
-    return made.eval()
+    return small_teachers.network(seed, name, shape, classes)
 
 
 @pytest.fixture
