@@ -15,7 +15,7 @@ intervals are 95 %, paired over seeds:
     last surrogates     it is shown reconstructions, the last one of each stream, scaled to 0 to 1
     anchors             it is shown those that it is surest of, after tone map and batch norm (pseudo-labels)
     pseudo-labels       networks of events learn them, and nothing else
-    EventDance          all losses; and without each
+    EventDance          all losses; and without each (--ablations)
     supervised          a network of events learns the true labels, as a bound
 
 What --json has already is not computed again. Exit status as of `sims.compare`.
@@ -45,7 +45,7 @@ from sims.nmnist import load as load_nmnist
 from sims.shift_sources import fitted, predicted
 from sims.studies.record import Record
 from sims.table import interval
-from tracking.program import Parser, output, positive, run
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.eventdance"
 TASKS = ("nmnist", "digits")
@@ -100,8 +100,17 @@ def classifier(side: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def one_seed(name: str, args: argparse.Namespace, seed: int, console: Console) -> dict[str, list[float]]:
-    """Accuracies of each row on recordings adapted to and on others."""
+def ablations(config: EventDanceConfig) -> dict[str, EventDanceConfig]:
+    """EventDance without each loss, and with one more network that learns."""
+    left_out: dict[str, dict[str, Any]] = {f"without {loss}": {loss: 0.0} for loss in LOSSES}
+    left_out["reconstruction learns"] = {"reconstruction": True}
+    return {row: replace(config, **changed) for row, changed in left_out.items()}
+
+
+def one_seed(
+    name: str, args: argparse.Namespace, seed: int, console: Console, ablate: bool = False
+) -> dict[str, list[float]]:
+    """Accuracies of each row, or of each ablation, on recordings adapted to and on others."""
     task = task_of(name, args, seed)
     order = np.random.default_rng([seed, 1]).permutation(len(task.streams))[: args.recordings]
     first = round((1 - HELD_OUT) * len(order))
@@ -117,8 +126,21 @@ def one_seed(name: str, args: argparse.Namespace, seed: int, console: Console) -
         found[row] = [float((a == b).mean()) for a, b in zip(said, truth)]
         console.print(f"{name}, seed {seed}: {row} {found[row][0]:.3f} {found[row][1]:.3f}", highlight=False)
 
+    config = EventDanceConfig(steps=args.steps, seed=seed)
+    names = [str(k) for k in range(10)]
+
+    def adapted(row: str, variant: EventDanceConfig, each: bool) -> None:
+        made = event_dance(source, some[0], labels=names, prepare=task.prepare, config=variant)
+        score(row, [made.probabilities(streams).argmax(1) for streams in some])
+        for kind, one in made.classifiers.items() if each else ():
+            score(f"{row}, {kind} alone", [one.probabilities(streams).argmax(1) for streams in some])
+
+    if ablate:
+        for row, variant in ablations(config).items():
+            adapted(row, variant, each=False)
+        return found
     score("counts", [_said(source, task.prepare(_scaled(_counts(streams)))) for streams in some])
-    reconstructor, config = load(), EventDanceConfig(steps=args.steps, seed=seed)
+    reconstructor = load()
     network: Any = reconstructor.network
     images = [
         all_reconstructed(
@@ -129,19 +151,8 @@ def one_seed(name: str, args: argparse.Namespace, seed: int, console: Console) -
     score("last surrogates", [_said(source, task.prepare(_scaled(image[:, -1]))) for image in images])
     seer = prepared_source(source, images[0], task.prepare)
     score("anchors", [seer.anchors(image)[1].argmax(1).numpy() for image in images])
-    names = [str(k) for k in range(10)]
-    variants = {"pseudo-labels": replace(config, **ONLY_LABELS), "EventDance": config}
-    if args.ablations:
-        for loss in LOSSES:
-            left_out: dict[str, Any] = {loss: 0.0}
-            variants[f"without {loss}"] = replace(config, **left_out)
-        variants["reconstruction learns"] = replace(config, reconstruction=True)
-    for row, variant in variants.items():
-        made = event_dance(source, some[0], labels=names, prepare=task.prepare, config=variant)
-        score(row, [made.probabilities(streams).argmax(1) for streams in some])
-        if row in ("pseudo-labels", "EventDance"):
-            for kind, one in made.classifiers.items():
-                score(f"{row}, {kind} alone", [one.probabilities(streams).argmax(1) for streams in some])
+    adapted("pseudo-labels", replace(config, **ONLY_LABELS), each=True)
+    adapted("EventDance", config, each=True)
     bound = fit(
         some[0], [str(k) for k in truth[0]], FitConfig(steps=args.steps, width=16, batch=32, seed=seed)
     )
@@ -170,13 +181,22 @@ def study(args: argparse.Namespace, record: Record) -> None:
     for name in args.tasks:
         seeds = range(args.first, args.first + args.seeds)
         parts = [record.part(f"{name}, {s}", partial(one_seed, name, args, s, console)) for s in seeds]
-        show(name, {row: [found[row] for found in parts] for row in parts[0]}, args.seeds)
+        show(name, {row: [found[row] for found in parts] for row in parts[0]})
+        left = [
+            record.part(f"{name}, {s}, ablations", partial(one_seed, name, args, s, console, ablate=True))
+            for s in seeds[: args.ablations]
+        ]
+        if left:
+            whole = {"EventDance": [found["EventDance"] for found in parts[: len(left)]]}
+            show(name, whole | {row: [found[row] for found in left] for row in left[0]})
 
 
-def show(name: str, found: dict[str, list[list[float]]], seeds: int) -> None:
+def show(name: str, found: dict[str, list[list[float]]]) -> None:
     """Print the table of a task."""
-    table = Table("", "adapted to", "others", "others, EventDance minus it", title=f"{name}, {seeds} seeds")
     ours = np.array(found["EventDance"])
+    table = Table(
+        "", "adapted to", "others", "others, EventDance minus it", title=f"{name}, {len(ours)} seeds"
+    )
     for row, values in found.items():
         mean, gap = np.mean(values, 0), ours[:, 1] - np.array(values)[:, 1]
         low, high = interval(gap) or (np.nan, np.nan)
@@ -189,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = parse(argv)
 
-    names = ("steps", "epochs", "images", "recordings", "ablations")
+    names = ("steps", "epochs", "images", "recordings")
     settings = {name: getattr(args, name) for name in names}
     return run(PROGRAM, lambda: study(args, Record(args.json, **settings)))
 
@@ -213,7 +233,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=positive, default=3, metavar="N", help="of the classifier of images; default: 3")
     add("--images", type=positive, default=N_SOURCE, metavar="N", help=f"of MNIST; default: {N_SOURCE}")
     add("--recordings", type=positive, metavar="N", help="at most so many; default: all")
-    add("--ablations", action="store_true", help="also without each loss")
+    add("--ablations", type=natural, default=0, metavar="N", help="seeds that also run without each loss")
     add("--quick", action="store_true", help="a few steps of the simulated task, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
