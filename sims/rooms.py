@@ -6,6 +6,7 @@ import numpy as np
 
 from perception.depth.pairs import Pairs
 from perception.events.represent import voxel_grid
+from perception.objects.target import target
 from perception.pinhole import Pinhole
 from sims.camera import EventCamera, Pixels, joined, log_intensity
 from sims.world import Path, World
@@ -17,7 +18,7 @@ WINDOW, BETWEEN = (
 )  # us of events before a frame, and pictures that the event camera is shown of them
 NIGHT, GLARE = 0.05, 5.0  # light and exposure, times those of day
 READ_NOISE = 0.006  # of a frame, of white 1
-EVENT_OFFSET = 0.02  # of log intensity
+EVENT_OFFSET = 0.002  # of log intensity, of white 1 by day: dark current of the event camera
 
 
 def room_pairs(
@@ -25,6 +26,8 @@ def room_pairs(
     conditions: Sequence[str] | None = None,
     per_room: int = 1,
     side: int = 64,
+    objects: bool = False,
+    travel: float = 0.0,
 ) -> Pairs:
     """Frames and events of random rooms.
 
@@ -33,16 +36,19 @@ def room_pairs(
         conditions: of every frame, one after the other; None: drawn at random for each.
         per_room:   frames of each room on one way through it: they see much the same.
         side:       of the images, pixels.
+        objects:    whether what is known of things comes along.
+        travel:     m to each side that whoever holds the camera walks at most, see `Path.random`.
     """
-    return Pairs.joined(_of_room(seed, conditions, per_room, side) for seed in seeds)
+    return Pairs.joined(_of_room(seed, conditions, per_room, side, objects, travel) for seed in seeds)
 
 
-def _of_room(seed: int, conditions: Sequence[str] | None, per_room: int, side: int) -> Pairs:
+def _of_room(seed, conditions, per_room, side, objects, travel) -> Pairs:
     rng = np.random.default_rng(seed)
     world = World.random(seed, objects=int(rng.integers(4, 14)), moving=2)
-    path = Path.random(seed, speed=rng.uniform(1.0, 3.0))
+    walk = rng.uniform(0, travel) if travel else 0.0
+    path = Path.random(seed, speed=rng.uniform(1.0, 3.0), travel=walk)
     lens = Pinhole.of(side, side, side * rng.uniform(0.8, 1.3))
-    clean, seen, voxels, depth = [], [], [], []
+    clean, seen, voxels, depth, known = [], [], [], [], []
     for _ in range(per_room):
         end = int(rng.integers(WINDOW, 4_000_000))
         times = end - WINDOW + WINDOW * np.arange(BETWEEN + 1) // BETWEEN
@@ -53,8 +59,12 @@ def _of_room(seed: int, conditions: Sequence[str] | None, per_room: int, side: i
             seen.append(frame(pictures, condition, rng))
             voxels.append(grid(pictures, times, condition, rng))
             depth.append(views[-1].depth)
+            if objects:
+                middles = views[-1].pose.to_camera(world.at(float(end)))
+                known.append(target(views[-1].object, middles, lens).astype(np.float16))
     images = [np.stack(column).astype(np.float16) for column in (clean, seen, voxels)]
-    return Pairs(images[0], images[1], images[2], np.stack(depth).astype(np.float32))
+    things = np.stack(known) if objects else None
+    return Pairs(images[0], images[1], images[2], np.stack(depth).astype(np.float32), things)
 
 
 def frame(pictures: Sequence[np.ndarray], condition: str, rng: np.random.Generator) -> np.ndarray:

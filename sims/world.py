@@ -17,6 +17,7 @@ BALL, BOX = 0, 1
 NOTHING = -1  # object of a ray that hits a wall of the room
 WAVES = 6  # of a texture
 NEAREST = 1e-6  # m along a ray
+TRAVEL = (4.0, 8.0)  # s, to walk to and fro once
 
 
 class Pose(NamedTuple):
@@ -51,13 +52,22 @@ class Path:
     phase: np.ndarray
 
     @classmethod
-    def random(cls, seed: int, speed: float = 1.0, waves: int = 3) -> "Path":
-        """A hand-held camera that stays near the origin; `speed` scales how fast."""
+    def random(cls, seed: int, speed: float = 1.0, waves: int = 3, travel: float = 0.0) -> "Path":
+        """A hand-held camera that stays near the origin; `speed` scales how fast.
+
+        With `travel` whoever holds it walks to and fro, up to so many metres to each side and half as many
+        ahead and back, in TRAVEL seconds.
+        """
         rng = np.random.default_rng(seed)
         reach = np.array([0.25, 0.15, 0.25, 0.12, 0.2, 0.1]) / waves
         amplitude = reach * rng.uniform(0.3, 1.0, (waves, 6))
         frequency = speed * rng.uniform(0.3, 1.0, (waves, 6)) * np.arange(1, waves + 1)[:, None]
-        return cls(np.zeros(6), amplitude, frequency, rng.uniform(0, 2 * np.pi, (waves, 6)))
+        phase = rng.uniform(0, 2 * np.pi, (waves, 6))
+        if travel:
+            amplitude = np.vstack((amplitude, travel * np.array([1, 0, 0.5, 0, 0, 0])))
+            frequency = np.vstack((frequency, np.full(6, 1 / rng.uniform(*TRAVEL))))
+            phase = np.vstack((phase, rng.uniform(0, 2 * np.pi, 6)))
+        return cls(np.zeros(6), amplitude, frequency, phase)
 
     def pose(self, time: float) -> Pose:
         """Pose at a time in microseconds."""

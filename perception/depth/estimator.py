@@ -12,6 +12,7 @@ from perception.depth.backbone import Backbone, prepared, prepared_events
 from perception.depth.fuse import FUSE
 from perception.events import EventStream
 from perception.events.represent import voxel_grid
+from perception.frames import as_image
 from tracking.formats import weights
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -61,7 +62,7 @@ class Estimator:
         Raises:
             ValueError: neither, another size, or values that are no image.
         """
-        image = None if frame is None else _as_image(frame)
+        image = None if frame is None else as_image(frame)
         fired = None if events is None or not len(events) else events
         if image is None and fired is None:
             raise ValueError("depth needs a frame or events, got neither; skip the window")
@@ -124,17 +125,3 @@ def load(name: str | Path = "fuse-tiny", device="cpu") -> Estimator:
         if not 0 < farthest < 1e6 or type(window) is not int or not 0 < window < 10**9:
             raise ValueError(f"it says depth up to {farthest} m and windows of {window!r} us")
     return Estimator(network.to(device), farthest, window)
-
-
-def _as_image(frame: np.ndarray) -> np.ndarray:
-    """float32 of 0 to 1."""
-    frame = np.asarray(frame)
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[-1] != 3) or not frame.size:
-        raise ValueError(f"a frame (H, W) or (H, W, 3) is expected, got shape {frame.shape}")
-    image = frame.astype(np.float32) / (255 if frame.dtype == np.uint8 else 1)
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(
-            f"a frame of uint8 or of numbers from 0 to 1 is expected, got {frame.dtype} "
-            f"from {frame.min()} to {frame.max()}"
-        )
-    return image

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,18 +20,22 @@ class Pairs:
     seen:   of the same shape, as the camera has them.
     voxels: (n, 3, H, W) grids of the events of the window that ends with the frame.
     depth:  (n, H, W) m, or None; not finite: unknown.
+    objects: (n, 4, H, W) what is known of things, see `perception.objects.fit.target`, or None.
     """
 
     clean: np.ndarray
     seen: np.ndarray
     voxels: np.ndarray
     depth: np.ndarray | None = None
+    objects: np.ndarray | None = None
 
     def __post_init__(self):
         n, *side = self.clean.shape[:3]
         shapes = {"seen": (self.seen, self.clean.shape), "voxels": (self.voxels, (n, BINS, *side))}
         if self.depth is not None:
             shapes["depth"] = (self.depth, (n, *side))
+        if self.objects is not None:
+            shapes["objects"] = (self.objects, (n, 4, *side))
         for name, (array, expected) in shapes.items():
             if array.shape != expected:
                 raise ValueError(f"{name} of frames {self.clean.shape} must be {expected}, got {array.shape}")
@@ -41,20 +45,15 @@ class Pairs:
 
     def __getitem__(self, rows) -> "Pairs":
         """Some of them."""
-        depth = None if self.depth is None else self.depth[rows]
-        return Pairs(self.clean[rows], self.seen[rows], self.voxels[rows], depth)
+        depth, objects = (None if a is None else a[rows] for a in (self.depth, self.objects))
+        return Pairs(self.clean[rows], self.seen[rows], self.voxels[rows], depth, objects)
 
     @classmethod
     def joined(cls, parts: "Iterable[Pairs]") -> "Pairs":
-        """Several as one; without depth if one has none."""
-        listed = list(parts)
-        depth = None
-        if all(p.depth is not None for p in listed):
-            depth = np.concatenate([p.depth for p in listed])  # type: ignore[misc]
-        clean, seen, voxels = (
-            np.concatenate(column) for column in zip(*((p.clean, p.seen, p.voxels) for p in listed))
-        )
-        return cls(clean, seen, voxels, depth)
+        """Several as one; without depth or objects if one has none."""
+        columns = zip(*((p.clean, p.seen, p.voxels, p.depth, p.objects) for p in parts))
+        whole: list[Any] = [None if any(a is None for a in c) else np.concatenate(c) for c in columns]
+        return cls(*whole)
 
 
 class PairSource(Protocol):

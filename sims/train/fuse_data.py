@@ -15,11 +15,17 @@ DATA = ("eventscape", "dense", "mvsec", "list")
 KEPT = 10  # one of so many samples of a recording, its last ones, are not trained on
 
 
-def made(seeds: Sequence[int], side: int, console: Console, conditions: Sequence[str] | None = None) -> Pairs:
-    """Pairs of rooms, with progress."""
+def made(
+    seeds: Sequence[int],
+    side: int,
+    console: Console,
+    conditions: Sequence[str] | None = None,
+    **known: Any,
+) -> Pairs:
+    """Pairs of rooms, with progress; `known` are other arguments of `room_pairs`."""
     with Progress(console=console, disable=not console.is_terminal) as progress:
         rooms = progress.track(seeds, description="rooms")
-        return Pairs.joined(room_pairs([seed], conditions, side=side) for seed in rooms)
+        return Pairs.joined(room_pairs([seed], conditions, side=side, **known) for seed in rooms)
 
 
 def recorded(kind: str, paths: Sequence[str], window: int) -> tuple[SamplePairs, SamplePairs]:
