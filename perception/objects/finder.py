@@ -27,13 +27,13 @@ class Finder:
     network: that finds.
     window:  microseconds of events before a frame that it was trained with.
     side:    of the images that it was trained on, pixels: things of other sizes in pixels it has not seen.
-    config:  which votes make a thing.
+    config:  which votes make a thing; None: `VoteConfig()`.
     """
 
     network: ObjectNet
     window: int
     side: int
-    config: VoteConfig = VoteConfig()
+    config: VoteConfig | None = None
 
     @torch.no_grad()
     def step(

@@ -1,4 +1,4 @@
-"""How `ObjectNet` learns from frames and events whose things are known, a loss of `perception.training.Run`."""
+"""How `ObjectNet` learns of frames and events whose things are known, as a loss of `perception.training`."""
 
 from collections.abc import Callable
 

@@ -66,7 +66,7 @@ class ObjectNet(nn.Module):
         return 2 ** (len(self.widths) - 1)
 
     def forward(self, frames: Tensor, voxels: Tensor, kind: Tensor) -> Answer:
-        """Of frames (b, H, W) of 0 to 1, grids (b, 3, H, W) and numbers of KINDS (b,), that say which count."""
+        """Of frames (b, H, W) of 0 to 1, grids (b, 3, H, W), and which count: numbers of KINDS (b,)."""
         height, width = frames.shape[-2:]
         x = F.pad(_given(frames, voxels, kind), (0, -width % self.stride, 0, -height % self.stride))
         kept = []

@@ -60,6 +60,12 @@ class Found(NamedTuple):
     votes: np.ndarray
     label: np.ndarray
 
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> "Found":
+        """Nothing in an image (H, W)."""
+        empty = np.zeros(0)
+        return cls(np.zeros((0, 2)), empty, empty, empty, np.full(shape, -1, np.int64))
+
 
 def things(
     there: np.ndarray, way: np.ndarray, depth: np.ndarray, doubt: np.ndarray, config: VoteConfig | None = None
@@ -74,14 +80,12 @@ def things(
         config: `VoteConfig()`.
     """
     config = config or VoteConfig()
-    label = np.full(there.shape, -1, np.int64)
     rows, columns = np.nonzero(there >= max(config.there, LEAST))
     weight = there[rows, columns].astype(float)
     middle = np.stack((columns + way[0, rows, columns], rows + way[1, rows, columns]), -1).astype(float)
     peaks = _peaks(middle, weight, there.shape, config)
     if not len(peaks):
-        none = np.zeros(0)
-        return Found(np.zeros((0, 2)), none, none, none, label)
+        return Found.none(there.shape)
     apart = np.linalg.norm(middle[:, None] - peaks, axis=-1)
     own = np.where(apart.min(1) <= config.reach, apart.argmin(1), len(peaks))
     votes = np.bincount(own, weight, len(peaks) + 1)[:-1]
@@ -89,7 +93,9 @@ def things(
     order = order[votes[order] >= config.votes]
     place = np.full(len(peaks) + 1, -1)
     place[order] = np.arange(len(order))
-    label[rows, columns] = own = place[own]
+    own = place[own]
+    label = np.full(there.shape, -1, np.int64)
+    label[rows, columns] = own
     said, off = (image[rows, columns].astype(float) for image in (depth, doubt))
     own, weight, middle, said, off = (a[own >= 0] for a in (own, weight, middle, said, off))
 
