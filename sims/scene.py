@@ -58,9 +58,9 @@ CAMERA = Pinhole.of(SIDE, SIDE, FOCAL)
 AROUND = 33  # pixels: things are narrower
 TRAVEL = 0.8  # m to each side, that whoever holds the camera walks
 P_DETECT, CLUTTER = 0.8, 1e-2  # of things that stand out of a depth image; clutter per m^3
-THINGS = DetectConfig(pixel=1.5, correlation=1.0, farthest=FARTHEST)
+THINGS = DetectConfig(pixel=1.0, correlation=1.0, farthest=FARTHEST)
 # Of what a finder finds; chosen on films of other seeds. An image says little of a thing's distance.
-RANGE, THINGS_P_DETECT, THINGS_CLUTTER = 0.5, 0.7, 2e-2
+RANGE, THINGS_P_DETECT, THINGS_CLUTTER = 1.0, 0.7, 2e-2
 CONFIG = DetectConfig(
     margin=0.3,
     slope=4.0,

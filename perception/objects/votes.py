@@ -28,8 +28,8 @@ class VoteConfig:
     beyond: pixels outside of the image where middles may lie.
     """
 
-    there: float = 0.5
-    votes: float = 8.0
+    there: float = 0.4
+    votes: float = 6.0
     blur: float = 1.0
     apart: int = 3
     reach: float = 3.0
