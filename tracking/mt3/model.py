@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+from tracking.checks import require_positive
 from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.geometry import Sight
@@ -43,6 +44,9 @@ class Task:
     clutter: float
     p_detect: float
     speed: float
+
+    def __post_init__(self):
+        require_positive(scans=self.scans, dt=self.dt)
 
 
 @dataclass(frozen=True, kw_only=True)
