@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mutations import attempt, mutated  # tests/mutations.py
 
 from tracking.__main__ import main
 from tracking.description import description_of, read_description
@@ -16,7 +17,7 @@ from tracking.mt3 import MT3, MT3Config, shipped
 from tracking.mt3.model import SHIPPED
 
 LEAST = {"filter": "MT3", "weights": "mt3-task2"}
-TOML = 'filter = "MT3"\nweights = "{}"\n[config]\nthreshold = 0.3\n'
+TOML = 'filter = "MT3"\nweights = "{}"\ndevice = "cpu"\n[config]\nthreshold = 0.3\n'
 SCANS = 12
 POSITIONS = [[[0.3 * k - 2, 1.0], [4.0, 0.2 * k - 3]] for k in range(SCANS)]
 RADAR = [[[5 + 0.1 * k, 0.3, 1.0], [9.0, -0.4 - 0.01 * k, 0.0]] for k in range(SCANS)]
@@ -153,6 +154,21 @@ def test_every_tracker_is_a_new_one():
     first.step([[1.0, 1.0]], 0.0)
     assert second.time is None
     assert isinstance(first.model.device, torch.device)
+
+
+@pytest.mark.slow
+def test_mutated_descriptions_give_clear_errors_only(tmp_path):
+    path, rng, taken = tmp_path / "tracker.toml", np.random.default_rng(11), 0
+    comment = f"# {'-' * 60}\n"  # bytes near the start change most
+    content = f'{comment}{TOML.format("mt3-task1")}[input]\ncoordinates = ["x", "y"]\n'.encode()
+    for _ in range(1000):
+        path.write_bytes(mutated(content, rng))
+        description, error = attempt(lambda: read_description(path))
+        assert description is not None or error.startswith(str(path))
+        if description is not None:
+            taken += 1
+            attempt(lambda description=description: description.tracker().step([[1.0, 1.0]], 0.0))
+    assert 10 < taken < 500
 
 
 def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
