@@ -17,18 +17,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from tracking.description import Description, read_description
+from tracking.description import read_description
 from tracking.formats.bags import STORAGES
+from tracking.formats.input import Input
 from tracking.formats.sink import open_sink
-from tracking.formats.source import Source, open_source
-from tracking.formats.vision import SPACE
-from tracking.models.sensor import PositionSensor
+from tracking.formats.source import open_source
 from tracking.notice import notice_of_compilation
 from tracking.program import Parser, run
 from tracking.replay import Followed, follow
 
 PROGRAM = "python -m tracking"
-LETTERS = ("", "v", "a")  # before a coordinate: of position, velocity, acceleration
 OFTEN = 5.0  # s between two lines of progress where there is no terminal
 IN = (
     "folder or .db3 of a ROS 2 bag with Detection3DArray or Detection2DArray; .mcap with these or with "
@@ -48,17 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def track(args: argparse.Namespace) -> None:
     """Track a recording, write what is found and print a summary."""
-    description = _with_options(read_description(args.config), args)
-    source = open_source(args.input, description)
+    description = read_description(args.config)
+    source = open_source(args.input, description.dim_z, _with_options(description.input, args))
     tally = Tally()
     with (
-        open_sink(args.out, source, state_names(description, source), args.storage) as sink,
+        open_sink(args.out, source, description.state_names(source.names), args.storage) as sink,
         notice_of_compilation(),
         counted() as count,
     ):
         steps = follow(description.tracker(), source.scans, description.clutter_ratio)
         for step in last_of_each_time(tally.each(steps)):
-            names = position_names(description, step.scan.names)
+            names = description.position_names(step.scan.names)
             sink.write(step.tracks, replace(step.scan, names=names))
             count(len(tally.cpu), len(step.tracks))
     print(f"{args.input} ({source.format}): {tally}")
@@ -93,29 +91,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _with_options(description: Description, args: argparse.Namespace) -> Description:
+def _with_options(about: Input, args: argparse.Namespace) -> Input:
     """What the command line says of the input counts before what the file says."""
     given = {"topic": args.topic, "cls": args.object_class, "frame_rate": args.frame_rate}
-    said = {name: value for name, value in given.items() if value is not None}
-    return replace(description, input=replace(description.input, **said))
-
-
-def position_names(description: Description, measured: Sequence[str]) -> tuple[str, ...]:
-    """Names of the position coordinates of a state: those that are measured, if the position is."""
-    motion, sensor = description.models["motion"], description.models["sensor"]
-    if isinstance(sensor, PositionSensor):
-        return tuple(measured)
-    return SPACE[: motion.dims]
-
-
-def state_names(description: Description, source: Source) -> list[str] | None:
-    """Names of the entries of a state, for a table; None where no more is known than their number."""
-    motion = description.models["motion"]
-    measured = source.names
-    names = position_names(description, measured)
-    if len(names) != motion.dims or motion.dim % motion.dims or motion.dim // motion.dims > len(LETTERS):
-        return None
-    return [letter + name for letter in LETTERS[: motion.dim // motion.dims] for name in names]
+    return replace(about, **{name: value for name, value in given.items() if value is not None})
 
 
 def last_of_each_time(steps: Iterable[Followed]) -> Iterator[Followed]:

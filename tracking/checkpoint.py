@@ -84,15 +84,26 @@ def read(path: str | Path, kind: type) -> tuple[dict[str, Any], Snapshot]:
         ValueError: it is no state of such a filter, damaged, of another version, or unsound.
         OSError:    the file is missing or cannot be read.
     """
-    document, arrays = read_arrays(path, KIND)
     kind = _kind(kind)
-    version, name = document.get("version"), document.get("filter")
+    document, arrays = read_state(path, kind.__name__)
+    with expecting(path, kind.__name__):
+        return document, _snapshot(document, arrays, kind)
+
+
+def read_state(path: str | Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The description and the arrays in a file of a tracker of this name, neither of them checked.
+
+    Raises:
+        ValueError: it is no state of such a tracker, damaged, or of another version.
+        OSError:    the file is missing or cannot be read.
+    """
+    document, arrays = read_arrays(path, KIND)
+    version, found = document.get("version"), document.get("filter")
     if version != VERSION:
         raise ValueError(f"{path} is of version {version!r:.20}, accepted is version {VERSION}")
-    if name != kind.__name__:
-        raise ValueError(f"{path} holds the state of another filter, {name!r:.20}, not of {kind.__name__}")
-    with _expecting(path, kind):
-        return document, _snapshot(document, arrays, kind)
+    if found != name:
+        raise ValueError(f"{path} holds the state of another filter, {found!r:.20}, not of {name}")
+    return document, arrays
 
 
 def load(kind: type, path: str | Path, given: dict[str, Any]):
@@ -110,7 +121,7 @@ def load(kind: type, path: str | Path, given: dict[str, Any]):
         raise ValueError(f"{unknown[0]} is no part of a filter; accepted are {', '.join(MODELS)} and config")
     document, snapshot = read(path, kind)
     parts = dict(given)
-    with _expecting(path, kind):
+    with expecting(path, kind.__name__):
         described = document["models"]
         missing = [name for name in MODELS if name not in given and described[name] is None]
         if not missing:
@@ -161,6 +172,20 @@ def flatten(value: Any, prefix: str = "") -> dict[str, np.ndarray]:
     return arrays
 
 
+def unflattened(kind: type, arrays: dict[str, np.ndarray]) -> Any:
+    """The density of a kind with these arrays and no others.
+
+    Raises:
+        KeyError:   an array is missing.
+        ValueError: there is another one, or where a number belongs there is something else.
+    """
+    left = dict(arrays)
+    density = unflatten(kind, left)
+    if left:
+        raise ValueError(f"unknown arrays {sorted(left)[:3]}")
+    return density
+
+
 def unflatten(kind: type, arrays: dict[str, np.ndarray], prefix: str = "") -> Any:
     """The density of a kind with these arrays, each of which is taken out of `arrays`.
 
@@ -194,14 +219,12 @@ def _kind(kind: type) -> type:
 
 
 @contextmanager
-def _expecting(path, kind) -> Iterator[None]:
-    """Whatever is wrong with what a file says is one ValueError."""
+def expecting(path: str | Path, name: str) -> Iterator[None]:
+    """Whatever is wrong with what a file says of a tracker is one ValueError."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"{path} holds no state of {kind.__name__} to go on from: {str(error)[:300]}"
-        ) from None
+        raise ValueError(f"{path} holds no state of {name} to go on from: {str(error)[:300]}") from None
 
 
 def _snapshot(document, arrays, kind) -> Snapshot:
@@ -213,10 +236,7 @@ def _snapshot(document, arrays, kind) -> Snapshot:
             raise ValueError("a density without a time")
         return Snapshot(None, None, dict(generator.state))
     elapsed(None, time)
-    left = dict(arrays)
-    density = unflatten(DENSITIES[kind], left)
-    if left:
-        raise ValueError(f"unknown arrays {sorted(left)[:3]}")
+    density = unflattened(DENSITIES[kind], arrays)
     require_sound(density, _dim(arrays), _count(arrays))
     return Snapshot(density, float(time), dict(generator.state))
 

@@ -3,6 +3,11 @@
 import numpy as np
 
 
+def is_number(value) -> bool:
+    """Whether a value of TOML or JSON is a number, which True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def require_positive(**values):
     """Raise ValueError unless every named value is finite and > 0."""
     for name, value in values.items():

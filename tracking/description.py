@@ -22,6 +22,8 @@
 
     tracker = read_description("tracker.toml").tracker()
 
+`filter = "MT3"` has `weights` in place of the models (`tracking.mt3.description`), and needs torch only then.
+
 Filters, kinds and fields have the names of the classes of `tracking`, as in a state that is saved; what is
 left out has its default, and what is not known is an error. A file holds numbers and words alone, so models
 made of functions have no place in it, and one from a stranger runs no code.
@@ -32,22 +34,27 @@ Source: TOML 1.0, https://toml.io, by tomllib.
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tracking.checkpoint import DENSITIES, MODELS
+from tracking.checks import is_number
 from tracking.filters.settings import LARGEST
 from tracking.filters.tracker import Tracker
+from tracking.formats.input import Input
 from tracking.formats.scans import TimedScan
+from tracking.formats.vision import SPACE
 from tracking.models.document import KINDS, describe_fields, revive, revive_settings
 from tracking.models.score import ScoreModel
+from tracking.models.sensor import PositionSensor
 
 MAX_BYTES = 2**16  # of a file
 DEEPEST = 2  # an IMM of embedded models
 FILTERS: dict[str, type[Tracker]] = {kind.__name__: kind for kind in DENSITIES}
+LEARNED = "MT3"
 ROLES = {  # what a kind must have to be a part
     "motion": ("transition", "chain"),
     "sensor": ("measure",),
@@ -58,59 +65,36 @@ ROLES = {  # what a kind must have to be a part
 ALONE = {"survival": "Survival", "occlusion": "Occlusion"}  # tables that can be of one kind only
 NEEDED = ("motion", "sensor", "birth")
 ACCEPTED = ("filter", "seed", "config", *MODELS, "score", "input")
-WORDS = {"position": ("box", "hypothesis"), "clock": ("header", "bag"), "point": ("centre", "foot", "box")}
+LETTERS = ("", "v", "a")  # before a coordinate: of position, velocity, acceleration
 
 
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """How recordings are read; each setting counts for the formats that have such a thing.
+class Described(Protocol):
+    """What every description answers, whichever tracker it is of."""
 
-    topic:       of a bag or MCAP file; None: the only one that can be read.
-    coordinates: names of those that make the measurement; None: as many of the format's own as the sensor
-                 measures.
-    position:    of a detection in a bag, its "box" or its likeliest "hypothesis".
-    clock:       of a bag, stamps of the "header", or times of recording, "bag".
-    reorder:     s that messages may be out of order.
-    cls:         only detections of this class; None: all. It is called `class` in a file.
-    frame_rate:  Hz, of MOTChallenge (25 by default) and KITTI (10).
-    point:       of a MOTChallenge box, its "centre" or "foot", or all of the "box"; None: what the sensor's
-                 size says, centre or box.
-    scan_period: s over which rows of CSV are a scan; None: rows of equal time are.
-    """
+    @property
+    def input(self) -> Input:
+        """How its recordings are read."""
 
-    topic: str | None = None
-    coordinates: tuple[str, ...] | None = None
-    position: str = "box"
-    clock: str = "header"
-    reorder: float = 1.0
-    cls: str | None = None
-    frame_rate: float | None = None
-    point: str | None = None
-    scan_period: float | None = None
+    @property
+    def dim_z(self) -> int:
+        """Length of a measurement."""
 
-    def __post_init__(self):
-        for name, accepted in WORDS.items():
-            value = getattr(self, name)
-            if value is not None and value not in accepted:
-                raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r:.40}")
-        for name in ("topic", "cls"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise ValueError(f"{name} must be text, got {value!r:.40}")
-        for name in ("reorder", "frame_rate", "scan_period"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 < value < math.inf):
-                raise ValueError(f"{name} must be a finite number > 0, got {value!r:.40}")
-        named = self.coordinates
-        if named is not None and not (named and all(isinstance(name, str) for name in named)):
-            raise ValueError(f"coordinates must be names such as x and y, got {named!r:.60}")
-        if named is not None and len(set(named)) < len(named):
-            raise ValueError(f"coordinates must be different, got {named!r:.60}")
+    def tracker(self) -> Any:
+        """A new tracker, ready for its first scan."""
+
+    def clutter_ratio(self, scan: TimedScan) -> np.ndarray | None:
+        """What the scores of a scan say, as `Tracker.step` takes it; None: nothing."""
+
+    def position_names(self, measured: Sequence[str]) -> tuple[str, ...]:
+        """Names of the position coordinates of a state: those that are measured, if the position is."""
+
+    def state_names(self, measured: Sequence[str]) -> list[str] | None:
+        """Names of the entries of a state; None where no more is known than their number."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says: the class of a filter, its models and settings, and how its input is read.
+    """What a file says of a filter: its class, models and settings, and how its input is read.
 
     score: what scores of detections say of them, or None: nothing.
     """
@@ -126,6 +110,23 @@ class Description:
         """A new tracker, ready for its first scan."""
         return self.filter(**self.models, config=self.config, seed=self.seed)
 
+    @property
+    def dim_z(self) -> int:
+        return self.models["sensor"].dim_z
+
+    def position_names(self, measured: Sequence[str]) -> tuple[str, ...]:
+        """Those of the measurement, if it is a position, else x, y, z."""
+        if isinstance(self.models["sensor"], PositionSensor):
+            return tuple(measured)
+        return SPACE[: self.models["motion"].dims]
+
+    def state_names(self, measured: Sequence[str]) -> list[str] | None:
+        """Position, velocity and acceleration, where the state is made of these."""
+        motion, names = self.models["motion"], self.position_names(measured)
+        if len(names) != motion.dims or motion.dim % motion.dims or motion.dim // motion.dims > len(LETTERS):
+            return None
+        return [letter + name for letter in LETTERS[: motion.dim // motion.dims] for name in names]
+
     def clutter_ratio(self, scan: TimedScan) -> np.ndarray | None:
         """What the scores of a scan say, as `Tracker.step` takes it: 1 where there is none.
 
@@ -137,13 +138,14 @@ class Description:
         return np.where(np.isfinite(scan.score), ratio, 1.0)
 
 
-def read_description(path) -> Description:
+def read_description(path) -> Described:
     """The description in a TOML file.
 
     Raises:
         ValueError: it is no TOML, or describes no tracker; the message says where, what came, and what is
                     accepted.
         OSError:    the file is missing or cannot be read.
+        ImportError: it describes MT3, and torch is not installed.
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
@@ -155,21 +157,27 @@ def read_description(path) -> Description:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: {str(error)[:200]}; accepted is TOML") from None
     try:
-        return description_of(document)
+        return description_of(document, os.path.dirname(name))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def description_of(document: Mapping[str, Any]) -> Description:
+def description_of(document: Mapping[str, Any], folder: str = "") -> Described:
     """The description that a document of TOML holds.
 
+    Args:
+        document: of the types of `tomllib`.
+        folder:   that paths in it start from.
     Raises:
-        ValueError: it describes no tracker.
+        ValueError:  it describes no tracker.
+        ImportError: it describes MT3, and torch is not installed.
     """
-    _require_known("the file", document, ACCEPTED)
     kind = document.get("filter")
+    if kind == LEARNED:
+        return _learned(document, folder)
     if not isinstance(kind, str) or kind not in FILTERS:
-        raise ValueError(f"filter is {kind!r:.40}; accepted are {', '.join(FILTERS)}")
+        raise ValueError(f"filter is {kind!r:.40}; accepted are {', '.join((*FILTERS, LEARNED))}")
+    require_known("the file", document, ACCEPTED)
     missing = [name for name in NEEDED if name not in document]
     if missing:
         raise ValueError(f"no table [{missing[0]}]; needed are [{'], ['.join(NEEDED)}]")
@@ -177,11 +185,9 @@ def description_of(document: Mapping[str, Any]) -> Description:
     if type(seed) is not int or not 0 <= seed <= LARGEST:
         raise ValueError(f"seed is {seed!r:.40}; accepted are whole numbers from 0 to {LARGEST}")
     models = {name: _model(name, document[name]) for name in MODELS if name in document}
-    config = _config(FILTERS[kind], _table("config", document.get("config", {})))
+    config = config_of(FILTERS[kind], document)
     score = _of_fields("score", ScoreModel, document["score"]) if "score" in document else None
-    table = dict(_table("input", document.get("input", {})))
-    _require_known("[input]", table, [_written(f.name) for f in fields(Input)])
-    made = Description(FILTERS[kind], models, config, seed, score, _input(table))
+    made = Description(FILTERS[kind], models, config, seed, score, input_of(document))
     try:
         made.tracker()
     except (ValueError, TypeError) as error:  # models that do not fit each other
@@ -189,12 +195,25 @@ def description_of(document: Mapping[str, Any]) -> Description:
     return made
 
 
-def _written(name):
-    """The name of a field in a file."""
-    return "class" if name == "cls" else name
+def _learned(document, folder) -> Described:
+    try:
+        from tracking.mt3.description import described
+
+        return described(document, folder)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"MT3 needs the learn extra ({error}): pip install -c constraints.txt -e '.[learn]'"
+        ) from None
 
 
-def _input(table) -> Input:
+def input_of(document: Mapping[str, Any]) -> Input:
+    """How recordings are read, of the table [input].
+
+    Raises:
+        ValueError: something in it is unknown or not accepted.
+    """
+    table = dict(_table("input", document.get("input", {})))
+    require_known("[input]", table, ["class" if f.name == "cls" else f.name for f in fields(Input)])
     if "class" in table:
         table["cls"] = table.pop("class")
     if "coordinates" in table:
@@ -206,19 +225,24 @@ def _input(table) -> Input:
         raise ValueError(f"[input]: {error}") from None
 
 
-def _config(kind, table):
-    accepted = [f.name for f in fields(kind.Config)]  # type: ignore[attr-defined]
-    _require_known("[config]", table, accepted)
-    values = {**describe_fields(kind.Config()), **_plain(table)}  # type: ignore[attr-defined]
+def config_of(kind: Any, document: Mapping[str, Any]) -> Any:
+    """Settings of a class of trackers, of the table [config].
+
+    Raises:
+        ValueError: something in it is unknown or not accepted.
+    """
+    table = _table("config", document.get("config", {}))
+    require_known("[config]", table, [f.name for f in fields(kind.Config)])
+    values = {**describe_fields(kind.Config()), **_plain(table)}
     try:
-        return revive_settings(kind.Config, values)  # type: ignore[attr-defined]
+        return revive_settings(kind.Config, values)
     except ValueError as error:
         raise ValueError(f"[config]: {error}") from None
 
 
 def _model(name, value):
     """A model of its table; survival may be a number, too."""
-    if name == "survival" and _is_number(value):
+    if name == "survival" and is_number(value):
         value = {"probability": value}
     try:
         return revive(_checked(name, value), complete=False)
@@ -236,7 +260,7 @@ def _checked(name, value):
     if kind not in accepted:
         raise ValueError(f"[{name}]: kind is {kind!r:.40}; accepted are {', '.join(accepted)}")
     known = {f.name: f for f in fields(KINDS[kind]) if f.init}
-    _require_known(f"[{name}]", table, ("kind", *known))
+    require_known(f"[{name}]", table, ("kind", *known))
     absent = [
         key
         for key, f in known.items()
@@ -260,7 +284,7 @@ def _has_role(kind, name):
 
 def _of_fields(name, kind, value):
     table = _table(name, value)
-    _require_known(f"[{name}]", table, [f.name for f in fields(kind)])
+    require_known(f"[{name}]", table, [f.name for f in fields(kind)])
     needed = [f.name for f in fields(kind) if f.default is MISSING]
     absent = [key for key in needed if key not in table]
     if absent:
@@ -277,7 +301,8 @@ def _table(name, value):
     return value
 
 
-def _require_known(where, table, accepted):
+def require_known(where: str, table: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """Raise ValueError for the first name in a table that is not accepted."""
     unknown = [key for key in table if key not in accepted]
     if unknown:
         raise ValueError(f"{where}: unknown {unknown[0]!r:.40}; accepted are {', '.join(accepted)}")
@@ -290,7 +315,3 @@ def _plain(value):
     if isinstance(value, list):
         return [_plain(each) for each in value]
     return {"number": str(value)} if isinstance(value, float) and math.isinf(value) else value
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

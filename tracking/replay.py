@@ -28,7 +28,7 @@ def follow(
     """What a tracker reports of scan after scan; nothing is decided with later ones.
 
     Args:
-        tracker: with a method `step`.
+        tracker: with a method `step`; of `clutter_ratio` it needs to know only where scores say something.
         scans:   in order of time.
         ratio:   gives what the scores of a scan say, `clutter_ratio` of `step`; None: nothing.
         sure:    passes on the tracks that their scores make likely; None: all.
@@ -36,9 +36,10 @@ def follow(
         ValueError: as the tracker's own `step`.
     """
     for scan in scans:
-        evidence = None if ratio is None else ratio(scan)
+        said = None if ratio is None else ratio(scan)
+        evidence = {} if said is None else {"clutter_ratio": said}
         start = time.process_time()
-        tracks = tracker.step(scan.z, scan.time, clutter_ratio=evidence)
+        tracks = tracker.step(scan.z, scan.time, **evidence)
         if sure is not None and scan.score is not None:
             tracks = sure.step(tracks, scan.score, np.linalg.norm(scan.z, axis=1))
         yield Followed(scan, tracks, time.process_time() - start)

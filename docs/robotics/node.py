@@ -48,8 +48,8 @@ class TrackerNode(Node):
     def understood(self, message):
         """The scan of a message, in the frame of the first one."""
         about = self.description.input
-        dims = self.description.models["sensor"].dim_z
-        scan = scan_of(message, about.coordinates or ("x", "y", "z")[:dims], about.position)
+        coordinates = about.coordinates or ("x", "y", "z")[: self.description.dim_z]
+        scan = scan_of(message, coordinates, about.position)
         if scan.frame != (self.frame or scan.frame):
             raise ValueError(
                 f"a message in frame {scan.frame!r}, tracked is in {self.frame!r}: transform it first"

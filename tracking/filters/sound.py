@@ -48,7 +48,7 @@ def require_sound(density, dim: int, models: int | None = None) -> None:
 def _pmbm(density: PMBMDensity, size):
     _poisson("poisson", density.poisson, size)
     _locals("local", density.local, size, 1.0)
-    _labels(density.label, density.mixture.n_tracks, density.next_label)
+    require_labels(density.label, density.mixture.n_tracks, density.next_label)
     _mixture(density.mixture, len(density.local))
     _seeds(density.seeds, size)
 
@@ -56,7 +56,7 @@ def _pmbm(density: PMBMDensity, size):
 def _glmb(density: GLMBDensity, size):
     _poisson("unborn", density.unborn, size)
     _locals("local", density.local, size, 1.0)
-    _labels(density.label, density.mixture.n_tracks, density.next_label)
+    require_labels(density.label, density.mixture.n_tracks, density.next_label)
     _mixture(density.mixture, len(density.local))
     _seeds(density.seeds, size)
 
@@ -76,8 +76,8 @@ def _lmb(density: LMBDensity, size):
 def _gnn(density: GNNDensity, size):
     _poisson("poisson", density.poisson, size)
     _locals("tracks", density.tracks, size, 1.0)
-    _labels(density.label, len(density.tracks), density.next_label)
-    _column("floor", density.floor, len(density.tracks), 0.0, 1.0)
+    require_labels(density.label, len(density.tracks), density.next_label)
+    require_column("floor", density.floor, len(density.tracks), 0.0, 1.0)
     _seeds(density.seeds, size)
 
 
@@ -85,7 +85,7 @@ def _gmphd(density: GMPHDDensity, size):
     k = len(density.parts)
     _locals("parts", density.parts, size, MAX_EXPECTED)
     _expected("parts", density.parts.r, density.uniform)
-    _whole("label", density.label, k, -1, _next(density.next_label) - 1)
+    require_whole("label", density.label, k, -1, _next(density.next_label) - 1)
     if density.reported.dtype != bool or density.reported.shape != (k,):
         raise ValueError(f"reported must be {k} truth values")
     own = density.label[density.reported]
@@ -97,7 +97,7 @@ def _gmphd(density: GMPHDDensity, size):
 def _cphd(density: CPHDDensity, size):
     _gmphd(density.phd, size)
     p = density.cardinality
-    _column("cardinality", p, len(np.atleast_1d(p)), 0.0, 1.0 + 1e-6)
+    require_column("cardinality", p, len(np.atleast_1d(p)), 0.0, 1.0 + 1e-6)
     if abs(p.sum() - 1) > 1e-6:
         raise ValueError(f"cardinality must sum to one, got {p.sum()}")
 
@@ -114,31 +114,31 @@ CHECKS: dict[type, Callable[[Any, Size], None]] = {
 
 
 def _poisson(name, poisson: Poisson, size):
-    _column(f"{name}.w", poisson.w, len(np.atleast_1d(poisson.w)), 0.0, MAX_EXPECTED)
+    require_column(f"{name}.w", poisson.w, len(np.atleast_1d(poisson.w)), 0.0, MAX_EXPECTED)
     _expected(name, poisson.w, poisson.uniform)
-    _gaussians(name, poisson.m, poisson.P, len(poisson.w), size.dim)
+    require_gaussians(name, poisson.m, poisson.P, len(poisson.w), size.dim)
     _modes(name, poisson.modes, len(poisson.w), size)
 
 
 def _locals(name, local: Locals, size, largest):
     n = len(np.atleast_1d(local.r))
-    _column(f"{name}.r", local.r, n, 0.0, largest + ROUNDING)
-    _column(f"{name}.visible", local.visible, n, 0.0, 1.0 + ROUNDING)
-    _whole(f"{name}.source", local.source, n, -1, MAX_LABEL)
-    _gaussians(name, local.m, local.P, n, size.dim)
+    require_column(f"{name}.r", local.r, n, 0.0, largest + ROUNDING)
+    require_column(f"{name}.visible", local.visible, n, 0.0, 1.0 + ROUNDING)
+    require_whole(f"{name}.source", local.source, n, -1, MAX_LABEL)
+    require_gaussians(name, local.m, local.P, n, size.dim)
     _modes(name, local.modes, n, size)
 
 
 def _seeds(seeds: Seeds, size):
     n = len(np.atleast_1d(seeds.explained))
-    _column("seeds.explained", seeds.explained, n, -ROUNDING, 1.0 + 1e-6)
-    _gaussians("seeds", seeds.m, seeds.P, n, size.dim)
+    require_column("seeds.explained", seeds.explained, n, -ROUNDING, 1.0 + 1e-6)
+    require_gaussians("seeds", seeds.m, seeds.P, n, size.dim)
 
 
 def _bernoullis(tracks: Bernoullis, next_label, size):
     n = len(np.atleast_1d(tracks.r))
-    _column("tracks.r", tracks.r, n, 0.0, 1.0 + ROUNDING)
-    _labels(tracks.label, n, next_label)
+    require_column("tracks.r", tracks.r, n, 0.0, 1.0 + ROUNDING)
+    require_labels(tracks.label, n, next_label)
     _locals("tracks.component", tracks.component, size, 1.0 + 1e-6)
     _offsets("tracks.offset", tracks.offset, n, len(tracks.component))
 
@@ -149,12 +149,12 @@ def _mixture(mixture: Mixture, n_locals):
     _offsets("mixture.local_offset", mixture.local_offset, tracks, n_locals)
     _offsets("mixture.track_offset", mixture.track_offset, clusters, tracks)
     _offsets("mixture.row_offset", mixture.row_offset, clusters, rows)
-    _column("mixture.log_w", mixture.log_w, rows, -np.inf, 1e-6)
+    require_column("mixture.log_w", mixture.log_w, rows, -np.inf, 1e-6)
     width, height = np.diff(mixture.track_offset), np.diff(mixture.row_offset)
     _offsets("mixture.entry_offset", mixture.entry_offset, clusters, len(np.atleast_1d(mixture.entry)))
     if not np.array_equal(np.diff(mixture.entry_offset), width * height):
         raise ValueError("mixture.entry must have a row of tracks for every global hypothesis")
-    _whole("mixture.entry", mixture.entry, int((width * height).sum()), -1, n_locals - 1)
+    require_whole("mixture.entry", mixture.entry, int((width * height).sum()), -1, n_locals - 1)
     owner = np.repeat(np.arange(tracks), np.diff(mixture.local_offset))
     for k in range(clusters):
         table = mixture.table(k)
@@ -163,8 +163,9 @@ def _mixture(mixture: Mixture, n_locals):
             raise ValueError("mixture.entry names a local hypothesis of another track")
 
 
-def _labels(label, n, next_label):
-    _whole("label", label, n, 0, _next(next_label) - 1)
+def require_labels(label, n: int, next_label: int) -> None:
+    """Raise ValueError unless these are n different labels, all of which were given before the next one."""
+    require_whole("label", label, n, 0, _next(next_label) - 1)
     if len(np.unique(label)) < n:
         raise ValueError("labels must differ")
 
@@ -180,7 +181,8 @@ def _expected(name, w, uniform):
         raise ValueError(f"{name} must expect from 0 to {MAX_EXPECTED:g} objects")
 
 
-def _gaussians(name, m, P, n, dim):
+def require_gaussians(name: str, m, P, n: int, dim: int) -> None:
+    """Raise ValueError unless these are means (n, dim) and covariances (n, dim, dim)."""
     for part, a, shape in (("m", m, (n, dim)), ("P", P, (n, dim, dim))):
         if a.dtype != float or a.shape != shape or not np.isfinite(a).all():
             raise ValueError(f"{name}.{part} must be finite numbers {shape}, got {a.dtype} {a.shape}")
@@ -208,21 +210,23 @@ def _modes(name, modes: Modes | None, n, size: Size):
         raise ValueError(f"{name}.modes.p must sum to one")
     if modes.m.shape != (n, k, d) or modes.P.shape != (n, k, d, d):
         raise ValueError(f"{name}.modes must be Gaussians of {k} models and {d} entries")
-    _gaussians(f"{name}.modes", modes.m.reshape(n * k, d), modes.P.reshape(n * k, d, d), n * k, d)
+    require_gaussians(f"{name}.modes", modes.m.reshape(n * k, d), modes.P.reshape(n * k, d, d), n * k, d)
 
 
-def _column(name, a, n, low, high):
+def require_column(name: str, a, n: int, low: float, high: float) -> None:
+    """Raise ValueError unless this is an array (n,) of finite numbers from `low` to `high`."""
     if a.dtype != float or a.shape != (n,) or not (np.isfinite(a) & (a >= low) & (a <= high)).all():
         raise ValueError(f"{name} must be {n} numbers from {low:g} to {high:g}, got {a.dtype} {a.shape}")
 
 
-def _whole(name, a, n, low, high):
+def require_whole(name: str, a, n: int, low: int, high: int) -> None:
+    """Raise ValueError unless this is an array (n,) of whole numbers from `low` to `high`."""
     if a.dtype != np.int64 or a.shape != (n,) or not ((a >= low) & (a <= high)).all():
         raise ValueError(f"{name} must be {n} whole numbers from {low} to {high}, got {a.dtype} {a.shape}")
 
 
 def _offsets(name, a, n, last):
     """Ends of n groups, none of them empty, of `last` members."""
-    _whole(name, a, n + 1, 0, last)
+    require_whole(name, a, n + 1, 0, last)
     if a[0] != 0 or a[-1] != last or (np.diff(a) <= 0).any():
         raise ValueError(f"{name} must rise from 0 to {last}, got {a[:10].tolist()}")

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from tracking.description import Description
 from tracking.formats import bags, csv, foxglove, kitti, mot, vision
 from tracking.formats.detections import Detections
 from tracking.formats.files import read_rows
 from tracking.formats.foxglove_schema import SCENE
+from tracking.formats.input import Input
 from tracking.formats.scans import TimedScan, scans_of
 from tracking.formats.table import Columns
 
@@ -48,15 +48,18 @@ class Source:
     detections: Detections | None = None
 
 
-def open_source(path, description: Description) -> Source:
-    """A recording, read as a description says.
+def open_source(path, dim: int, about: Input) -> Source:
+    """A recording of measurements.
 
+    Args:
+        path:  of the recording.
+        dim:   length of a measurement.
+        about: how it is read.
     Raises:
         ValueError: no recording that can be read, or one of other coordinates than the sensor measures.
         OSError:    it is missing or cannot be read.
     """
-    kind, about, dim = format_of(path, description.input.topic), description.input, _dim(description)
-    names = about.coordinates
+    kind, names = format_of(path, about.topic), about.coordinates
     if kind == "bag":
         channel = bags.choose(path, vision.TYPES, about.topic)
         names = names or vision.available(channel.type)[:dim]
@@ -68,7 +71,7 @@ def open_source(path, description: Description) -> Source:
         scans = foxglove.read_scans(path, about.topic, coordinates=names, reorder=about.reorder)
         source = Source(kind, tuple(names), scans)
     else:
-        return _text(path, kind, description)
+        return _text(path, kind, dim, about)
     _require_dim(path, names, dim)
     return source if about.cls is None else replace(source, scans=_of_class(path, source.scans, about.cls))
 
@@ -108,13 +111,9 @@ def format_of(path, topic: str | None = None) -> str:
     raise ValueError(f"{path}: no known recording; accepted are a bag's folder, .db3, .mcap, .csv and .txt")
 
 
-def _dim(description) -> int:
-    return description.models["sensor"].dim_z
-
-
-def _text(path, kind, description) -> Source:
+def _text(path, kind, dim, about) -> Source:
     """A recording that is read as a whole."""
-    about, dim, names = description.input, _dim(description), description.input.coordinates
+    names = about.coordinates
     if kind == "csv":
         columns = Columns(coordinates=names) if names else None
         detections = csv.read_detections(path, columns, about.scan_period)

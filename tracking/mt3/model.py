@@ -1,5 +1,7 @@
 """A trained network together with what it was trained for; saved as safetensors, never unpickled."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+from tracking.checks import require_positive
 from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.geometry import Sight
@@ -42,6 +45,9 @@ class Task:
     p_detect: float
     speed: float
 
+    def __post_init__(self):
+        require_positive(scans=self.scans, dt=self.dt)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -74,12 +80,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Model:
-    """A network and all that is needed to use it; `about` says how it was trained."""
+    """A network and all that is needed to use it.
+
+    about: how it was trained.
+    name:  of the shipped weights that it was loaded from, or None.
+    """
 
     network: TrajectoryNetwork | MT3Network
     task: Task
     reading: Reading = Reading()
     about: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -107,18 +118,30 @@ class Model:
 
     def save(self, path: str | Path, half: bool = False, **about: Any) -> None:
         """Write weights, as float16 if `half`, and description to one file; `about` is kept for a card."""
-        document = {
-            "network": type(self.network).__name__,
-            "config": asdict(self.network.config),
-            "task": asdict(self.task),
-            "reading": asdict(self.reading),
-            "about": about,
-        }
+        document = {**self._document(), "about": about}
         weights.write_weights(path, "mt3", document, self.network.state_dict(), half)
 
     def with_reading(self, **changed) -> "Model":
         """The same with another threshold or radius."""
-        return replace(self, reading=replace(self.reading, **changed))
+        return replace(self, reading=replace(self.reading, **changed), name=None)
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the answers: parameters, network, task and reading."""
+        found = hashlib.sha256(json.dumps(self._document()).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(flat.numpy())
+        return found.hexdigest()
+
+    def _document(self) -> dict[str, Any]:
+        """All but the parameters, as JSON."""
+        return {
+            "network": type(self.network).__name__,
+            "config": asdict(self.network.config),
+            "task": asdict(self.task),
+            "reading": asdict(self.reading),
+        }
 
 
 NETWORKS: dict[str, Any] = {
@@ -145,7 +168,7 @@ def load(name: str | Path, device="cpu") -> Model:
         network = weights.filled(lambda: kind(task.sight, task.scans, task.dt, settings), tensors)
         reading = Reading(**document["reading"])
         about = dict(document.get("about", {}))
-    return Model(network.to(device), task, reading, about)
+    return Model(network.to(device), task, reading, about, path.stem if path.parent == SHIPPED else None)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from tracking.checks import as_measurements
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import elapsed
+from tracking.mt3.geometry import Sight
 from tracking.mt3.linking import Links, link
 from tracking.mt3.model import Model, load
 from tracking.mt3.windows import Windows
@@ -45,19 +46,25 @@ class MT3Config:
 
 @dataclass(frozen=True)
 class MT3State:
-    """The last scans, and the labels.
+    """The measurements of the last scans, and the labels.
 
-    scans: (z (m, d_z), number of its first measurement, counted from the start) of each, the newest first;
-           scans without measurements among them.
-    count: measurements so far.
+    z:     (n, d_z) measurements, the oldest scan first.
+    age:   (n,) int64 scans before the last one, 0: of the last.
+    count: measurements since the start, of which these are the last n.
     links: what labels go on from.
     expected: expected number of objects after the last scan.
     """
 
-    scans: tuple[tuple[np.ndarray, int], ...] = ()
-    count: int = 0
-    links: Links = field(default_factory=Links.none)
-    expected: float = 0.0
+    z: np.ndarray
+    age: np.ndarray
+    count: int
+    links: Links
+    expected: float
+
+    @classmethod
+    def none(cls, dim_z: int) -> "MT3State":
+        """Before the first scan."""
+        return cls(np.zeros((0, dim_z)), np.zeros(0, np.int64), 0, Links.none(), 0.0)
 
 
 class MT3:
@@ -79,7 +86,7 @@ class MT3:
         if not isinstance(self.config, MT3Config):
             raise ValueError(f"config must be an MT3Config, got {type(config).__name__}")
         self.time: float | None = None
-        self.state = MT3State()
+        self.state = MT3State.none(self.model.task.sight.dim_z)
 
     def step(self, z, time: float) -> Tracks:
         """Take in one scan.
@@ -99,18 +106,17 @@ class MT3:
         z = as_measurements(z, task.sight.dim_z)
         rows = self._inside(z)
         z = z[rows]
-        steps = self._steps(elapsed(self.time, time))
-        none = np.zeros((0, task.sight.dim_z))
-        skipped = ((none, self.state.count),) * (min(steps, task.scans) - 1)
-        scans = ((z, self.state.count), *skipped, *self.state.scans)[: task.scans]
-        tokens = sum(len(scan) for scan, _ in scans)
-        if tokens > self.config.max_tokens:
+        steps = min(self._steps(elapsed(self.time, time)), task.scans)
+        age = np.append(self.state.age + steps, np.zeros(len(z), np.int64))
+        z, age = (a[age < task.scans] for a in (np.append(self.state.z, z, axis=0), age))
+        if len(z) > self.config.max_tokens:
             raise ValueError(
-                f"{tokens} measurements in {len(scans)} scans, accepted are {self.config.max_tokens} "
+                f"{len(z)} measurements in {age[0] + 1} scans, accepted are {self.config.max_tokens} "
                 "(MT3Config.max_tokens). Memory and time grow with the square."
             )
-        tracks, links, expected = self._answer(scans, rows, float(time))
-        self.state = MT3State(scans, self.state.count + len(z), links, expected)
+        count = self.state.count + len(rows)
+        tracks, links, expected = self._answer(z, age, count - len(z), rows, float(time))
+        self.state = MT3State(z, age, count, links, expected)
         self.time = float(time)
         return tracks
 
@@ -119,16 +125,58 @@ class MT3:
         """Expected number of objects after the last scan, reported or not."""
         return self.state.expected
 
-    def _answer(self, scans, rows, time):
+    def save(self, path) -> None:
+        """Write the whole state to a file, from which `load` or `restore` go on bit for bit.
+
+        The network is not in it: it holds the name of its weights, if they are shipped, and a digest.
+
+        Args:
+            path: of the file; it is replaced at once or not at all.
+        """
+        from tracking.mt3.checkpoint import save  # which knows this class
+
+        save(self, path)
+
+    def restore(self, path) -> None:
+        """Go on from a file that `save` wrote, with the network and settings of this tracker.
+
+        Raises:
+            ValueError: it is no whole state of such a tracker, or of another network; the tracker is then
+                        unchanged.
+            OSError:    the file is missing or cannot be read.
+        """
+        from tracking.mt3.checkpoint import restore
+
+        restore(self, path)
+
+    @classmethod
+    def load(cls, path, weights=None, device="cpu", config: MT3Config | None = None) -> "MT3":
+        """A new tracker that goes on from a file that `save` wrote.
+
+        Args:
+            path:    of the file; one from a stranger can neither run code nor take more memory than its size.
+            weights: those that it was saved with, as above; None: shipped ones, by the name in the file.
+            device:  of the network.
+            config:  settings in place of those in the file.
+        Raises:
+            ValueError: it is no whole state of such a tracker, or the weights are not given, or others.
+            OSError:    a file is missing or cannot be read.
+        """
+        from tracking.mt3.checkpoint import load
+
+        return load(cls, path, weights, device, config)
+
+    def _answer(self, z, age, first, rows, time):
+        """Tracks, links and expected number; `first` is the number of the first measurement."""
         task, config = self.model.task, self.config
-        if not any(len(scan) for scan, _ in scans):
+        if not len(z):
             _, links = link(self.state.links, *self._nothing(), time, config.gate, config.memory * task.dt)
             return Tracks.empty(time, 4), links, 0.0
-        objects = self.model.objects(window(scans, self.model.device))[0]
+        order = np.argsort(age, kind="stable")  # the network takes the newest scan first
+        objects = self.model.objects(window(z[order], age[order], self.model.device))[0]
         expected = float(objects.existence.sum())
         objects = objects.above(config.min_existence)
-        first = np.concatenate([start + np.arange(len(scan)) for scan, start in scans])
-        token = first[objects.token]
+        token = first + order[objects.token]
         label, links = link(
             self.state.links, objects.mean, objects.cov, token, time, config.gate, config.memory * task.dt
         )
@@ -154,8 +202,7 @@ class MT3:
 
     def _inside(self, z):
         sight = self.model.task.sight
-        edge = MARGIN * np.array(sight.std)
-        inside = ((z >= sight.lower - edge) & (z <= sight.upper + edge)).all(axis=1)
+        inside = in_view(sight, z)
         if not inside.all() and self.config.outside == "raise":
             raise ValueError(
                 f"measurement {z[~inside][0].tolist()} is outside the field of view that the weights "
@@ -165,10 +212,14 @@ class MT3:
         return np.flatnonzero(inside)
 
 
-def window(scans, device="cpu") -> Windows:
-    """A batch of one window of (z, number) scans, the newest first."""
-    z = np.concatenate([scan for scan, _ in scans])
-    age = np.repeat(np.arange(len(scans)), [len(scan) for scan, _ in scans])
+def in_view(sight: Sight, z: np.ndarray) -> np.ndarray:
+    """Which of the measurements (n, d_z) lie in the field of view, or in the noise at its edge."""
+    edge = MARGIN * np.array(sight.std)
+    return np.all((z >= sight.lower - edge) & (z <= sight.upper + edge), axis=1)
+
+
+def window(z: np.ndarray, age: np.ndarray, device="cpu") -> Windows:
+    """A batch of one window of measurements (n, d_z), `age` (n,) scans before the last one."""
     n = len(z)
     return Windows(
         torch.as_tensor(z, dtype=torch.float32, device=device)[None],
