@@ -32,8 +32,10 @@ from perception.depth.metrics import errors
 from perception.depth_sensor import DepthNoise, InView
 from perception.detect import DetectConfig, Detections, detect
 from perception.events import EventStream
-from perception.objects import Finder, Found, placed
-from perception.objects import load as load_finder
+from perception.objects.finder import Finder
+from perception.objects.finder import load as load_finder
+from perception.objects.place import placed
+from perception.objects.votes import Found
 from perception.pinhole import Pinhole
 from sims import scene_film
 from sims.camera import joined

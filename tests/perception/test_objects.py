@@ -10,11 +10,12 @@ import torch
 from perception.depth.pairs import Pairs
 from perception.detect import DetectConfig
 from perception.events.stream import EventStream
-from perception.objects import Finder, Found, load, placed
+from perception.objects.finder import Finder, load
 from perception.objects.fit import find
 from perception.objects.network import KINDS, ObjectNet
+from perception.objects.place import placed
 from perception.objects.target import UNIT, target
-from perception.objects.votes import VoteConfig, things
+from perception.objects.votes import Found, VoteConfig, things
 from perception.pinhole import Pinhole
 from perception.training import Run, RunConfig
 from sims.rooms import room_pairs

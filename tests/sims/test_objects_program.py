@@ -1,0 +1,41 @@
+"""Training of the finder of things as a program."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("torch")
+
+from perception.objects.finder import SHIPPED, load
+from perception.objects.network import KINDS
+from sims.rooms import CONDITIONS
+from sims.train import objects as train
+from sims.train.fuse_data import made
+
+
+def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
+    out, saved = tmp_path / "w.safetensors", tmp_path / "run"
+    argv = ["--rooms", "3", "--tests", "2", "--side", "32", "--steps", "2"]
+    argv += ["--resume", str(saved), "--out", str(out)]
+    assert train.main(argv) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first["errors"]) == set(CONDITIONS)
+    assert all(set(row) == set(KINDS) for row in first["errors"].values())
+    assert load(out).side == 32
+    assert "| night |" in out.with_suffix(".md").read_text()
+    assert train.main(argv) == 0  # nothing is left to do
+    assert json.loads(capsys.readouterr().out)["errors"] == first["errors"]
+    assert train.main([*argv, "--steps", "3"]) == 2
+    assert "is not a run of this network" in capsys.readouterr().err
+
+
+def test_shipped_weights_find_things_by_night():
+    """Of rooms that they have not seen, from events."""
+
+    finder = load(SHIPPED / "objects-tiny.safetensors")
+    test = made(range(9_000_000, 9_000_012), finder.side, Console(quiet=True), ("night",), objects=True)
+    found = {kind: train.scores(finder.network, test, kind) for kind in KINDS}
+    assert found["both"]["overlap"] > 0.6
+    assert found["both"]["overlap"] > found["frames"]["overlap"] + 0.1
+    assert found["both"]["depth"] < found["frames"]["depth"]
