@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.spatial import KDTree
 
 from tracking.checks import require_positive, require_probability
 
@@ -86,8 +87,7 @@ def things(
     peaks = _peaks(middle, weight, there.shape, config)
     if not len(peaks):
         return Found.none(there.shape)
-    apart = np.linalg.norm(middle[:, None] - peaks, axis=-1)
-    own = np.where(apart.min(1) <= config.reach, apart.argmin(1), len(peaks))
+    _, own = KDTree(peaks).query(middle, distance_upper_bound=config.reach)  # len(peaks): of none
     votes = np.bincount(own, weight, len(peaks) + 1)[:-1]
     order = np.argsort(-votes, kind="stable")
     order = order[votes[order] >= config.votes]

@@ -19,6 +19,7 @@ from rich.table import Table
 from perception.clusters import clusters
 from perception.depth.estimator import load
 from perception.detect import detect
+from perception.objects.finder import load as load_finder
 from perception.pinhole import Pinhole
 from perception.plane import ground
 from perception.pointcloud import cloud
@@ -53,7 +54,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Everything, one after the other."""
     rows: dict[str, Any] = {}
     world, path = World.random(1, objects=8), Path.random(1)
-    estimator = load(args.weights)
+    estimator, finder = load(args.weights), load_finder()
     for side in args.sides:
         lens = Pinhole.of(side, side, float(side))
         times = (WINDOW * np.arange(BETWEEN + 1) // BETWEEN).tolist()
@@ -62,8 +63,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         parts = [camera.step(log_intensity(p, 0.02), t) for p, t in zip(pictures, times)]
         events, _ = joined(parts, side, side)
         name = f"FUSE, {side} x {side}, {len(events):,} events"
-        work = partial(estimator.step, pictures[-1], events, (0, WINDOW))
-        rows[name] = frames_a_second(work, args.seconds)
+        works: dict[str, Callable[[], object]] = {
+            name: partial(estimator.step, pictures[-1], events, (0, WINDOW)),
+            f"things, {side} x {side}": partial(finder.step, pictures[-1], events, lens, (0, WINDOW)),
+        }
+        rows |= {name: frames_a_second(work, args.seconds) for name, work in works.items()}
     lens = Pinhole.of(*SIZE, float(SIZE[0]))
     true = world.view(lens, path.pose(0.0), samples=1).depth
     rng = np.random.default_rng(0)
