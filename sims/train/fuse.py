@@ -118,10 +118,14 @@ def train(args: argparse.Namespace) -> None:
 def _data(args: argparse.Namespace, console: Console):
     """What to train on, an iterator of names and tests, and a line about it."""
     if args.data is None:
-        pairs: PairSource = made(range(args.seed, args.seed + args.rooms), args.side, console)
+        pairs: PairSource = made(range(args.seed, args.seed + args.rooms), args.side, console, jobs=args.jobs)
         seeds = range(args.seed + TEST, args.seed + TEST + args.tests)
         about = ROOMS.format(rooms=args.rooms, side=args.side)
-        return pairs, lambda: ((c, made(seeds, args.side, console, (c,))) for c in CONDITIONS), about
+        return (
+            pairs,
+            lambda: ((c, made(seeds, args.side, console, (c,), args.jobs)) for c in CONDITIONS),
+            about,
+        )
     kind, *paths = args.data
     pairs, rest = recorded(kind, paths, args.window)
     some = np.unique(np.linspace(0, len(rest) - 1, args.tests).astype(int))
@@ -153,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
     add("--seed", type=natural, default=0)
     add("--threads", type=positive, default=1)
+    add("--jobs", type=positive, default=1, metavar="J", help="processes that make rooms; default: 1")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")

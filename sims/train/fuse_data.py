@@ -1,6 +1,7 @@
 """What FUSE is trained and tested on: rooms, or recordings."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.progress import Progress
 
 from perception.depth.datasets import DENSE, MVSEC, EventScape, Listed, sequences
 from perception.depth.pairs import Pairs, SamplePairs
+from sims.parallel import Workers, each
 from sims.rooms import room_pairs
 
 DATA = ("eventscape", "dense", "mvsec", "list")
@@ -20,12 +22,15 @@ def made(
     side: int,
     console: Console,
     conditions: Sequence[str] | None = None,
+    jobs: int = 1,
     **known: Any,
 ) -> Pairs:
-    """Pairs of rooms, with progress; `known` are other arguments of `room_pairs`."""
+    """Pairs of rooms, made by so many processes, with progress; `known` are arguments of `room_pairs`."""
+    draw = partial(room_pairs, conditions=conditions, side=side, **known)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        rooms = progress.track(seeds, description="rooms")
-        return Pairs.joined(room_pairs([seed], conditions, side=side, **known) for seed in rooms)
+        task = progress.add_task("rooms", total=len(seeds))
+        rooms = each(draw, [((seed,),) for seed in seeds], Workers(jobs), lambda: progress.advance(task))
+    return Pairs.joined(rooms)
 
 
 def recorded(kind: str, paths: Sequence[str], window: int) -> tuple[SamplePairs, SamplePairs]:

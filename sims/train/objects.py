@@ -31,8 +31,8 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.objects"
 TEST = 2_000_000  # added to the seed: rooms of training and test are apart
-TRAVEL = 1.0  # m, see `room_pairs`
-BATCH, RATE, AVERAGE = 16, 2e-3, 0.995
+ROOMS: dict[str, Any] = {"objects": True, "travel": 1.0}  # as of `room_pairs`
+RATE, AVERAGE = 2e-3, 0.995
 CARD = """# {name}
 
 Weights of `perception.objects`, trained by `python -m sims.train.objects`; MIT licence.
@@ -56,14 +56,14 @@ def train(args: argparse.Namespace) -> None:
     """Make rooms, train, score, write."""
     console = Console(stderr=True)
     torch.set_num_threads(args.threads)
-    pairs = made(range(args.seed, args.seed + args.rooms), args.side, console, objects=True, travel=TRAVEL)
+    pairs = made(range(args.seed, args.seed + args.rooms), args.side, console, jobs=args.jobs, **ROOMS)
     used = time.process_time()
 
     def advance(training: Run, parts: dict[str, float]) -> None:
         said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
         print(f"{training.step} of {training.config.steps}: {said}", file=sys.stderr, flush=True)
 
-    about = {"rooms": args.rooms, "side": args.side, "seed": args.seed}
+    about = {name: getattr(args, name) for name in ("rooms", "side", "batch", "seed")}
     plan = Plan(
         steps={"find": args.steps},
         seed=args.seed,
@@ -74,19 +74,19 @@ def train(args: argparse.Namespace) -> None:
     )
     torch.manual_seed(args.seed)
     network = ObjectNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan.train("find", network, find(pairs, BATCH), rate=RATE, average=AVERAGE)
+    plan.train("find", network, find(pairs, args.batch), rate=RATE, average=AVERAGE)
     minutes = (time.process_time() - used) / 60
     seeds = range(args.seed + TEST, args.seed + TEST + args.tests)
     rows = {}
     for condition in CONDITIONS:
-        test = made(seeds, args.side, console, (condition,), objects=True, travel=TRAVEL)
+        test = made(seeds, args.side, console, (condition,), jobs=args.jobs, **ROOMS)
         rows[condition] = {kind: scores(network, test, kind) for kind in KINDS}
     result: dict[str, Any] = {
         "rooms": args.rooms,
         "side": args.side,
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": args.steps,
-        "batch": BATCH,
+        "batch": args.batch,
         "minutes": minutes,
         "seed": args.seed,
         "date": date.today().isoformat(),
@@ -134,9 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rooms", type=positive, default=8000, metavar="N", help="for training; default: 8000")
     add("--tests", type=positive, default=160, metavar="N", help="other rooms; default: 160")
     add("--side", type=positive, default=64, help="of the images, pixels; default: 64")
-    add("--steps", type=positive, default=4000, metavar="N", help=f"of {BATCH} images; default: 4000")
+    add("--steps", type=positive, default=4000, metavar="N", help="default: 4000")
+    add("--batch", type=positive, default=16, metavar="N", help="images of a step; default: 16")
     add("--seed", type=natural, default=0)
     add("--threads", type=positive, default=1)
+    add("--jobs", type=positive, default=1, metavar="J", help="processes that make rooms; default: 1")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     add("--resume", type=Path, metavar="FILE", help="where the run is saved, FILE.find, and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -28,6 +29,13 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["errors"] == first["errors"]
     assert train.main([*argv, "--steps", "3"]) == 2
     assert "is not a run of this network" in capsys.readouterr().err
+
+
+def test_rooms_are_the_same_however_many_processes_make_them():
+    pytest.importorskip("joblib")
+    one, several = (made(range(4), 16, Console(quiet=True), jobs=jobs, objects=True) for jobs in (1, 2))
+    for name in ("clean", "seen", "voxels", "depth", "objects"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(several, name))
 
 
 def test_shipped_weights_find_things_by_night():
