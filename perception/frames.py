@@ -12,6 +12,8 @@ def as_image(frame: np.ndarray) -> np.ndarray:
         ValueError: it is no image, or holds other numbers.
     """
     frame = np.asarray(frame)
+    if frame.dtype.kind not in "uifb":
+        raise ValueError(f"a frame of numbers is expected, got {frame.dtype}")
     if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[-1] != 3) or not frame.size:
         raise ValueError(f"a frame (H, W) or (H, W, 3) is expected, got shape {frame.shape}")
     image = frame.astype(np.float32) / (255 if frame.dtype == np.uint8 else 1)

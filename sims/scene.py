@@ -35,7 +35,6 @@ from perception.events import EventStream
 from perception.objects.finder import Finder
 from perception.objects.finder import load as load_finder
 from perception.objects.place import placed
-from perception.objects.votes import Found
 from perception.pinhole import Pinhole
 from sims import scene_film
 from sims.camera import joined
@@ -149,8 +148,6 @@ class Chain:
             None if self.kind == other else given
             for other, given in (("events", moment.frame), ("frames", moment.events))
         )
-        if frame is None and not len(events):
-            return Found.none(moment.frame.shape)
         return finder.step(frame, events, CAMERA, (moment.time - WINDOW, moment.time))
 
     def _depth(self, moment):

@@ -20,7 +20,7 @@ class Pairs:
     seen:   of the same shape, as the camera has them.
     voxels: (n, 3, H, W) grids of the events of the window that ends with the frame.
     depth:  (n, H, W) m, or None; not finite: unknown.
-    objects: (n, 4, H, W) what is known of things, see `perception.objects.fit.target`, or None.
+    objects: (n, 4, H, W) what is known of things, see `perception.objects.target`, or None.
     """
 
     clean: np.ndarray

@@ -1,6 +1,6 @@
 """Things for a robot: a frame and the events before it in, where things are out."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tracking.formats import weights
 
 SHIPPED = Path(__file__).parent / "weights"
 MAX_WIDTH, MAX_WIDTHS = 1024, 8  # of a file
+FEWEST = 0.01  # events per pixel: fewer are noise, and would be brought to the contrast of an image
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Finder:
     ) -> Found:
         """Things at the end of a window.
 
-        Without events, or with an empty window, what the frame shows; likewise without a frame.
+        Without events, or with hardly any (FEWEST), what the frame shows; likewise without a frame. Where
+        hardly any event is all there is, nothing is found.
 
         Args:
             frame:   (H, W) or (H, W, 3), uint8 or numbers from 0 to 1; None: there is none.
@@ -58,16 +60,21 @@ class Finder:
         require_pinhole(pinhole)
         size = (pinhole.height, pinhole.width)
         image = None if frame is None else as_grey(frame)
-        fired = None if events is None or not len(events) else events
-        if image is None and fired is None:
+        if image is None and events is None:
             raise ValueError("things are found in a frame or in events, got neither; skip the window")
+        if not isinstance(events, EventStream | None):
+            raise ValueError(f"events must be an EventStream, got {type(events).__name__}")
         sizes = {"frame": None if image is None else image.shape}
         sizes["events"] = None if events is None else (events.height, events.width)
         for name, given in sizes.items():
             if given is not None and given != size:
                 raise ValueError(
-                    f"{name} of the camera's {size[1]} x {size[0]} pixels are expected, got {given}"
+                    f"{name} of the camera's {size[1]} x {size[0]} pixels are expected, "
+                    f"got {given[1]} x {given[0]}"
                 )
+        fired = None if events is None or len(events) < FEWEST * size[0] * size[1] else events
+        if image is None and fired is None:
+            return Found.none(size)
         kind = "both" if image is not None and fired is not None else "frames" if fired is None else "events"
         grey = np.zeros(size, np.float32) if image is None else image
         grid = np.zeros((BINS, *size), np.float32) if fired is None else voxel_grid(fired, BINS, span)
@@ -88,6 +95,7 @@ class Finder:
             "widths": list(self.network.widths),
             "window": self.window,
             "side": self.side,
+            "votes": None if self.config is None else asdict(self.config),
             "about": about,
         }
         weights.write_weights(path, "objects", document, self.network.state_dict(), half)
@@ -111,4 +119,6 @@ def load(name: str | Path = "objects-tiny", device="cpu") -> Finder:
         if max(widths) > MAX_WIDTH:
             raise ValueError(f"widths up to {MAX_WIDTH} are accepted, got {max(widths)}")
         network = weights.filled(lambda: ObjectNet(tuple(widths)), tensors)
-    return Finder(network.to(device), window, side)
+        votes = document.get("votes")
+        config = None if votes is None else VoteConfig(**votes)
+    return Finder(network.to(device), window, side, config)

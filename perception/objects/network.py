@@ -45,13 +45,13 @@ class ObjectNet(nn.Module):
     Args:
         widths: channels at full size, half of it, and so on.
     Raises:
-        ValueError: widths that are not multiples of 4.
+        ValueError: fewer than two widths, or others than multiples of 4 from 8 on.
     """
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)):
         super().__init__()
-        if len(widths) < 2 or any(width < GROUPS or width % GROUPS for width in widths):
-            raise ValueError(f"widths must be two or more multiples of {GROUPS}, got {widths}")
+        if len(widths) < 2 or any(width < 2 * GROUPS or width % GROUPS for width in widths):
+            raise ValueError(f"widths must be two or more multiples of {GROUPS} from 8 on, got {widths}")
         self.widths = tuple(widths)
         first = 1 + BINS + 2  # and which of the two there is
         self.down = nn.ModuleList(_block(a, b) for a, b in zip((first, *widths), widths))
@@ -68,7 +68,9 @@ class ObjectNet(nn.Module):
     def forward(self, frames: Tensor, voxels: Tensor, kind: Tensor) -> Answer:
         """Of frames (b, H, W) of 0 to 1, grids (b, 3, H, W), and which count: numbers of KINDS (b,)."""
         height, width = frames.shape[-2:]
-        x = F.pad(_given(frames, voxels, kind), (0, -width % self.stride, 0, -height % self.stride))
+        # Its edge goes on: a dark rim would be the edge of a thing.
+        beyond = (0, -width % self.stride, 0, -height % self.stride)
+        x = F.pad(_given(frames, voxels, kind), beyond, mode="replicate")
         kept = []
         for k, down in enumerate(self.down):
             x = down(F.avg_pool2d(x, 2) if k else x)

@@ -18,7 +18,7 @@ def placed(
         pose:    of the camera; None: detections are in the camera's frame.
         config:  whose `nearest`, `farthest`, `pixel` and `spread` count.
     Raises:
-        ValueError: an image of another size, or a pose that is none.
+        ValueError: an image of another size, pixels of things that are not there, or a pose that is none.
     """
     config = config or DetectConfig()
     require_pinhole(pinhole)
@@ -28,7 +28,11 @@ def placed(
             f"things of an image of the camera's shape ({pinhole.height}, {pinhole.width}) are expected, got "
             f"{found.label.shape}"
         )
-    kept = np.flatnonzero((found.depth >= config.nearest) & (found.depth <= config.farthest))
+    if found.label.max(initial=-1) >= len(found.depth):
+        raise ValueError(f"pixels are of {found.label.max() + 1} things, got {len(found.depth)} of them")
+    near = (found.depth >= config.nearest) & (found.depth <= config.farthest)
+    seen = np.isfinite(found.depth) & np.isfinite(found.std) & np.isin(np.arange(len(near)), found.label)
+    kept = np.flatnonzero(near & seen)
     mean = pinhole.rays(found.centre[kept]) * found.depth[kept, None]
     box, number = _boxes(found.label, len(found.depth))
     box, number, std = box[kept], number[kept], found.std[kept]

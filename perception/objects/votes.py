@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, label, maximum_filter
 from scipy.spatial import KDTree
 
 from tracking.checks import require_positive, require_probability
 
 LEAST = 1e-12  # votes
+FARTHEST = 4096  # pixels, of settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,10 @@ class VoteConfig:
         require_positive(votes=self.votes, blur=self.blur, reach=self.reach)
         for name, least in (("apart", 1), ("beyond", 0)):
             value = getattr(self, name)
-            if not least <= value == int(value):
-                raise ValueError(f"{name} must be a whole number of pixels from {least}, got {value}")
+            if type(value) is not int or not least <= value <= FARTHEST:
+                raise ValueError(
+                    f"{name} must be a whole number of pixels from {least} to {FARTHEST}, got {value!r}"
+                )
 
 
 class Found(NamedTuple):
@@ -79,8 +82,18 @@ def things(
         depth: (H, W) logarithm of its depth, m.
         doubt: (H, W) logarithm of the scale of a Laplace distribution of the error of that.
         config: `VoteConfig()`.
+    Raises:
+        ValueError: images of different sizes, numbers that are not finite, or no probabilities.
     """
     config = config or VoteConfig()
+    shapes = {"way": (2, *there.shape), "depth": there.shape, "doubt": there.shape}
+    for name, image in (("there", there), ("way", way), ("depth", depth), ("doubt", doubt)):
+        if image.shape != shapes.get(name, there.shape) or not np.isfinite(image).all():
+            raise ValueError(
+                f"{name} must be finite, of shape {shapes.get(name, there.shape)}, got {image.shape}"
+            )
+    if there.ndim != 2 or not ((there >= 0) & (there <= 1)).all():
+        raise ValueError("there must be an image (H, W) of probabilities")
     rows, columns = np.nonzero(there >= max(config.there, LEAST))
     weight = there[rows, columns].astype(float)
     middle = np.stack((columns + way[0, rows, columns], rows + way[1, rows, columns]), -1).astype(float)
@@ -94,8 +107,8 @@ def things(
     place = np.full(len(peaks) + 1, -1)
     place[order] = np.arange(len(order))
     own = place[own]
-    label = np.full(there.shape, -1, np.int64)
-    label[rows, columns] = own
+    which = np.full(there.shape, -1, np.int64)
+    which[rows, columns] = own
     said, off = (image[rows, columns].astype(float) for image in (depth, doubt))
     own, weight, middle, said, off = (a[own >= 0] for a in (own, weight, middle, said, off))
 
@@ -103,19 +116,23 @@ def things(
         return np.bincount(own, weight * value, len(order)) / np.bincount(own, weight, len(order))
 
     centre = np.stack([mean(middle[:, k], weight) for k in (0, 1)], -1)
-    far = np.exp(mean(said, weight * np.exp(-2 * off)))
+    far = np.exp(mean(said, weight * np.exp(-2 * np.clip(off - off.min(initial=np.inf), 0, 100))))
     # Pixels of a thing err together: their doubts are no reason to be surer than each.
     std = far * np.sqrt(2) * np.exp(mean(off, weight))
-    return Found(centre, far, std, votes[order], label)
+    return Found(centre, far, std, votes[order], which)
 
 
 def _peaks(middle, weight, shape, config):
     """(k, 2) columns and rows of local maxima of the votes."""
     edge = config.beyond
     votes = np.zeros(np.add(shape, 2 * edge))
-    at = np.round(middle).astype(np.int64) + edge
+    at = np.round(middle) + edge
     inside = ((at >= 0) & (at < votes.shape[::-1])).all(1)
-    np.add.at(votes, (at[inside, 1], at[inside, 0]), weight[inside])
+    column, row = at[inside].astype(np.int64).T
+    np.add.at(votes, (row, column), weight[inside])
     votes = gaussian_filter(votes, config.blur, mode="constant")
     high = (votes == maximum_filter(votes, 2 * config.apart - 1)) & (votes > LEAST)
-    return np.argwhere(high)[:, ::-1] - edge
+    whole, _ = label(high, np.ones((3, 3)))  # neighbours of equal votes are one maximum
+    row, column = np.nonzero(high)
+    first = np.unique(whole[row, column], return_index=True)[1]
+    return np.stack((column, row), -1)[first] - edge

@@ -119,6 +119,8 @@ def scores(network: ObjectNet, test: Pairs, kind: str) -> dict[str, float]:
     there, way, depth = (np.concatenate(column) for column in zip(*parts))
     known = test.objects.astype(np.float32)
     counts, on = known[:, 0] >= 0, known[:, 0] > 0
+    if not on.any():
+        raise ValueError(f"no thing can be seen in {len(test)} test rooms: take more, or larger images")
     said = (there > 0) & counts
     return {
         "overlap": float((said & on).sum() / (said | on).sum()),
@@ -143,6 +145,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resume", type=Path, metavar="FILE", help="where the run is saved, FILE.find, and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
+    if args.out and Path(args.out).suffix != ".safetensors":
+        parser.error(f"--out is a .safetensors file, its card an .md beside it, got {args.out}")
+    if args.resume and not args.resume.absolute().parent.is_dir():
+        parser.error(f"--resume is a file in a folder that is there, got {args.resume}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a card that torch sees, and there is none")
+    if args.side < 16:
+        parser.error(f"--side must be at least 16 pixels, got {args.side}")
     return run(PROGRAM, lambda: train(args))
 
 

@@ -193,6 +193,59 @@ def test_what_is_not_there_does_not_count(finder, events, rng):
         assert torch.equal(said[0], said[2]) == (KINDS[kind] == "frames")
 
 
+def test_a_few_events_are_noise(finder, rng):
+    few = EventStream(*(np.array([5], np.uint16),) * 2, np.array([9]), np.array([True]), 40, 32)
+    assert len(finder.step(None, few, CAMERA).depth) == 0
+    frame = rng.uniform(0, 1, (32, 40))
+    assert same(finder.step(frame, few, CAMERA), finder.step(frame, None, CAMERA))
+
+
+@pytest.mark.parametrize("shape", [(64, 65), (70, 70), (1, 1), (5, 3)])
+def test_a_blank_frame_shows_nothing_whatever_its_size(shape):
+    shipped = load()
+    assert len(shipped.step(np.zeros(shape), None, Pinhole.of(shape[1], shape[0], 64.0)).depth) == 0
+
+
+def test_neighbours_with_equal_votes_are_one_thing():
+    there, way = np.zeros((16, 16)), np.zeros((2, 16, 16))
+    there[6:10, 6:10] = 1
+    rows, columns = np.mgrid[:16, :16]
+    way[0], way[1] = np.where(rows % 2 == 0, 7, 8) - columns, 7 - rows
+    found = things(there, way, np.zeros((16, 16)), np.zeros((16, 16)), VoteConfig(votes=9.0))
+    assert found.votes.tolist() == [16.0]
+
+
+@pytest.mark.parametrize(
+    ("which", "value", "says"),
+    [
+        (0, 7.0, "probabilities"),
+        (1, np.nan, "way must be finite"),
+        (2, np.inf, "depth must"),
+        (3, np.nan, "doubt"),
+    ],
+)
+def test_images_that_are_none_are_named(which, value, says):
+    images = [np.array(image) for image in said(target(discs(), MIDDLES, CAMERA))]
+    images[which][..., 3, 3] = value
+    with pytest.raises(ValueError, match=says):
+        things(*images)
+    with pytest.raises(ValueError, match="of shape"):
+        things(images[0], images[1][:, :5], *images[2:])
+
+
+def test_what_has_no_place_is_left_out():
+    found = things(*said(target(discs(), MIDDLES, CAMERA)))
+    lost = found._replace(depth=np.where([True, False, False], np.inf, found.depth))
+    assert list(placed(lost, CAMERA).source) == [1, 2]
+    assert list(placed(found._replace(label=np.where(found.label == 1, -1, found.label)), CAMERA).source) == [
+        0,
+        2,
+    ]
+    with pytest.raises(ValueError, match="pixels are of 3 things, got 0"):
+        placed(Found.none((32, 40))._replace(label=found.label), CAMERA)
+    assert placed(Found.none((32, 40)), CAMERA).z.shape == (0, 3)
+
+
 def test_darkness_changes_nothing(finder, rng):
     """Both are brought to contrast 1: what a night leaves is a matter of noise alone."""
     frame = rng.uniform(0, 1, (32, 40))
@@ -218,7 +271,7 @@ def test_sides_of_any_length(finder, rng):
     ("frame", "fired", "camera", "says"),
     [
         (None, False, CAMERA, "got neither"),
-        (np.zeros((32, 41)), False, CAMERA, "frame of the camera's 40 x 32 pixels"),
+        (np.zeros((32, 41)), False, CAMERA, "frame of the camera's 40 x 32 pixels are expected, got 41 x 32"),
         (None, True, Pinhole.of(41, 32, 50.0), "events of the camera's 41 x 32 pixels"),
         (np.full((32, 40), 2.0), False, CAMERA, "numbers from 0 to 1"),
         (np.full((32, 40), np.nan), False, CAMERA, "numbers from 0 to 1"),
@@ -234,7 +287,7 @@ def test_weights_come_back(finder, events, rng, tmp_path):
     path = tmp_path / "w.safetensors"
     finder.save(path, seed=1)
     read = load(path)
-    assert (read.window, read.side) == (50_000, 32)
+    assert (read.window, read.side, read.config) == (50_000, 32, finder.config)
     frame = torch.rand(1, 32, 40)
     given = (frame, torch.rand(1, 3, 32, 40), torch.tensor([0]))
     for a, b in zip(finder.network.eval()(*given), read.network(*given)):
@@ -243,7 +296,16 @@ def test_weights_come_back(finder, events, rng, tmp_path):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"widths": [8] * 9}, {"widths": [10**6, 8]}, {"widths": [7, 8]}, {"window": -1}, {"side": "x"}],
+    [
+        {"widths": [8] * 9},
+        {"widths": [10**6, 8]},
+        {"widths": [7, 8]},
+        {"widths": [4, 8]},
+        {"votes": {"there": 3}},
+        {"votes": 5},
+        {"window": -1},
+        {"side": "x"},
+    ],
 )
 def test_files_that_state_what_is_not_there_are_refused(finder, tmp_path, changed):
     path = tmp_path / "w.safetensors"
@@ -255,7 +317,16 @@ def test_files_that_state_what_is_not_there_are_refused(finder, tmp_path, change
 
 
 @pytest.mark.parametrize(
-    "bad", [{"there": 2.0}, {"votes": 0.0}, {"apart": 0}, {"beyond": -1}, {"reach": np.nan}]
+    "bad",
+    [
+        {"there": 2.0},
+        {"votes": 0.0},
+        {"apart": 0},
+        {"beyond": -1},
+        {"beyond": 2.0},
+        {"apart": np.inf},
+        {"reach": np.nan},
+    ],
 )
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -31,6 +31,22 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     assert "is not a run of this network" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--out", "w.md"], "--out is a .safetensors file"),
+        (["--resume", "nowhere/run"], "in a folder that is there"),
+        (["--side", "8"], "--side must be at least 16"),
+        (["--device", "tpu"], "tpu"),
+    ],
+)
+def test_bad_arguments_are_one_line_before_any_work(argv, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        train.main(argv)
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_rooms_are_the_same_however_many_processes_make_them():
     pytest.importorskip("joblib")
     one, several = (made(range(4), 16, Console(quiet=True), jobs=jobs, objects=True) for jobs in (1, 2))
