@@ -30,7 +30,7 @@ from sims.rooms import CONDITIONS, WINDOW
 from sims.train.fuse_data import DATA, made, recorded
 from sims.train.fuse_score import FARTHEST, depths, metric_errors
 from sims.train.fuse_stages import STEPS, adapted, aligned_events, fused, steps_of, taught
-from sims.train.plan import Plan
+from sims.train.plan import Plan, check_places
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 
@@ -162,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
+    check_places(parser, args)
     if not 0 < args.scale <= 100:
         parser.error("--scale must be larger than 0, at most 100")
     if args.data and (args.data[0] not in DATA or len(args.data) < 2):

@@ -25,7 +25,7 @@ from perception.objects.network import KINDS, ObjectNet
 from perception.training import Run
 from sims.rooms import CONDITIONS, WINDOW
 from sims.train.fuse_data import made
-from sims.train.plan import Plan
+from sims.train.plan import Plan, check_places
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 
@@ -145,12 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resume", type=Path, metavar="FILE", help="where the run is saved, FILE.find, and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
-    if args.out and Path(args.out).suffix != ".safetensors":
-        parser.error(f"--out is a .safetensors file, its card an .md beside it, got {args.out}")
-    if args.resume and not args.resume.absolute().parent.is_dir():
-        parser.error(f"--resume is a file in a folder that is there, got {args.resume}")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda needs a card that torch sees, and there is none")
+    check_places(parser, args)
     if args.side < 16:
         parser.error(f"--side must be at least 16 pixels, got {args.side}")
     return run(PROGRAM, lambda: train(args))

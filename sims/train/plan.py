@@ -1,11 +1,13 @@
 """A training of several stages, each to its end or on from where it was saved."""
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from perception.training import Run, RunConfig
@@ -55,3 +57,13 @@ class Plan:
                 saved = time.monotonic()
         training.use_average()
         network.eval()
+
+
+def check_places(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with one line where a training would find at its end that it has no place for what it learned."""
+    if args.out and Path(args.out).suffix != ".safetensors":
+        parser.error(f"--out is a .safetensors file, its card an .md beside it, got {args.out}")
+    if args.resume and not args.resume.absolute().parent.is_dir():
+        parser.error(f"--resume is a file in a folder that is there, got {args.resume}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a card that torch sees, and there is none")

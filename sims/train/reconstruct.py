@@ -29,6 +29,7 @@ from perception.reconstruct.scores import Scores, scores
 from perception.training import Run, RunConfig
 from sims.camera import log_intensity
 from sims.clips import Clip, random_clip
+from sims.train.plan import check_places
 from tracking.formats.files import atomic_write
 from tracking.program import Parser, natural, output, positive, run
 
@@ -203,6 +204,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     args = parser.parse_args(argv)
+    check_places(parser, args)
     if args.device != "cpu" and args.how != "supervised":
         parser.error("--device goes with --how supervised")
     if args.flow and args.how != "photometric":
