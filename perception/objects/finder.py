@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from perception.depth.fuse import KINDS
+from perception.depth.pairs import BINS
 from perception.events import EventStream
 from perception.events.represent import voxel_grid
 from perception.frames import as_grey
-from perception.objects.network import BINS, KINDS, ObjectNet
+from perception.objects.network import ObjectNet
 from perception.objects.target import UNIT
 from perception.objects.votes import Found, VoteConfig, things
 from perception.pinhole import Pinhole, require_pinhole

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perception.depth.fuse import KINDS
 from perception.depth.pairs import PairSource
-from perception.objects.network import KINDS, REACH
+from perception.objects.network import REACH
 
 Loss = Callable[[nn.Module, np.random.Generator], dict[str, Tensor]]
 SHARES = (0.5, 0.25, 0.25)  # of KINDS among what is learned

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-KINDS = ("both", "frames", "events")
-BINS = 3  # of a voxel grid
+from perception.depth.fuse import KINDS
+from perception.depth.pairs import BINS
+
 GROUPS = 4  # of a norm
 REACH = 8.0  # pixels of a way that is said as 1
 

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from perception.depth.fuse import KINDS
 from perception.depth.pairs import Pairs
 from perception.objects.finder import Finder
 from perception.objects.fit import find
-from perception.objects.network import KINDS, ObjectNet
+from perception.objects.network import ObjectNet
 from perception.training import Run
 from sims.rooms import CONDITIONS, WINDOW
 from sims.train.fuse_data import made
@@ -38,7 +39,8 @@ CARD = """# {name}
 Weights of `perception.objects`, trained by `python -m sims.train.objects`; MIT licence.
 
 - Data: {rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
-  the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random.
+  the 50 ms before, from a camera that is carried up to a metre to each side; by day, by night, blurred,
+  overexposed and with noisy pixels, at random.
 - {parameters} parameters; {steps} steps of {batch} images, {minutes:.0f} CPU minutes in the last call;
   seed {seed}, {date}.
 - On {tests} other rooms of each kind: overlap of the pixels of things (intersection over union), mean

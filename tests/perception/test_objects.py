@@ -7,12 +7,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from perception.depth.fuse import KINDS
 from perception.depth.pairs import Pairs
 from perception.detect import DetectConfig
 from perception.events.stream import EventStream
 from perception.objects.finder import Finder, load
 from perception.objects.fit import find
-from perception.objects.network import KINDS, ObjectNet
+from perception.objects.network import ObjectNet
 from perception.objects.place import placed
 from perception.objects.target import UNIT, target
 from perception.objects.votes import Found, VoteConfig, things

@@ -8,8 +8,8 @@ from rich.console import Console
 
 pytest.importorskip("torch")
 
+from perception.depth.fuse import KINDS
 from perception.objects.finder import SHIPPED, load
-from perception.objects.network import KINDS
 from sims.rooms import CONDITIONS
 from sims.train import objects as train
 from sims.train.fuse_data import made
