@@ -1,6 +1,7 @@
 """Small networks for the tasks of `sims.shifts`, and their training on source data."""
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from sims.shifts import Shift
 FEATURES = 32
 BATCH = 64
 EPOCHS_BOUND = 15
-EPOCHS = {"mid": 20, "lt": 40, "pts": 20, "imu": 12, "m2u": 6}
+EPOCHS = {"mid": 20, "lt": 40, "pts": 20, "imu": 12, "m2u": 6, "omni": 20}
+MANY = 64  # features of a network of many classes
 
 
 class PointNet(nn.Module):
@@ -32,8 +34,9 @@ class PointNet(nn.Module):
 
 
 def network(name: str, classes: int) -> nn.Module:
-    """Backbone, a bottleneck of FEATURES with batch norm, and a head with weight norm."""
+    """Backbone, a bottleneck of FEATURES (omni: MANY) with batch norm, and a head with weight norm."""
     backbone: nn.Module
+    features = MANY if name == "omni" else FEATURES
     if name == "pts":
         backbone, wide = PointNet(), 128
     elif name == "imu":
@@ -42,16 +45,15 @@ def network(name: str, classes: int) -> nn.Module:
             nn.Sequential(*(m for step in layers for m in step), nn.AdaptiveAvgPool1d(4), nn.Flatten()),
             256,
         )
-    elif name == "m2u":
-        layers = (
-            (*_step(nn.Conv2d(a, b, 3, padding=1)), nn.MaxPool2d(2)) for a, b in ((1, 16), (16, 32), (32, 32))
-        )
-        backbone, wide = nn.Sequential(*(m for step in layers for m in step), nn.Flatten()), 128
+    elif name in ("m2u", "omni"):
+        widths = (1, 16, 32, 32) if name == "m2u" else (1, 32, 64, 64)
+        layers = ((*_step(nn.Conv2d(a, b, 3, padding=1)), nn.MaxPool2d(2)) for a, b in pairwise(widths))
+        backbone, wide = nn.Sequential(*(m for step in layers for m in step), nn.Flatten()), 4 * widths[-1]
     else:
         first, second = _step(nn.Conv2d(1, 16, 3, padding=1)), _step(nn.Conv2d(16, 32, 3, padding=1))
         backbone, wide = nn.Sequential(*first, *second, nn.MaxPool2d(2), nn.Flatten()), 512
-    bottleneck = nn.Sequential(nn.Linear(wide, FEATURES), nn.BatchNorm1d(FEATURES))
-    head = nn.utils.parametrizations.weight_norm(nn.Linear(FEATURES, classes))
+    bottleneck = nn.Sequential(nn.Linear(wide, features), nn.BatchNorm1d(features))
+    head = nn.utils.parametrizations.weight_norm(nn.Linear(features, classes))
     return nn.Sequential(backbone, bottleneck, head)
 
 

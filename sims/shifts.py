@@ -5,6 +5,7 @@
     other pts  point clouds of eight shapes by a clean sensor, and by a poor one
     imu  windows of six channels of gestures from one device, and from another with other gains and axes
     m2u  handwritten digits of MNIST, and of USPS, from files that are not part of the toolkit
+    omni  characters of Omniglot, 80 classes, by half of the people; by the others, turned, paler, noisier
 
 Source and target never share a sample. Labels of the target are for scores alone.
 """
@@ -21,6 +22,10 @@ from sims.shapes import SHAPES, clouds
 DIGITS = 10
 TAIL = 10.0  # samples of the most frequent class for one of the rarest
 GESTURES = 6
+SIDE = 16  # of images of m2u and omni, pixels
+CHARACTERS = 80  # more than a batch has samples
+COPIES = 4, 2  # of a character of the source and of the target, each turned anew
+TILT = 15.0  # degrees, of characters of the source
 ALIKE = 0.08  # how far they differ, of the range of their frequencies, sizes and phases
 
 
@@ -105,25 +110,58 @@ def m2u(seed: int, data: str | Path, source: int = 3000, target: int = 2000) -> 
     """
     rng = np.random.default_rng([seed, 5])
     mnist, y = _images(Path(data) / "mnist_train.npz", (28, 28))
-    usps, y_target = _images(Path(data) / "usps_train.npz", (16, 16))
+    usps, y_target = _images(Path(data) / "usps_train.npz", (SIDE, SIDE))
     some, others = rng.permutation(len(mnist))[:source], rng.permutation(len(usps))[:target]
     wide = np.pad(mnist[some] / 255.0, ((0, 0), (2, 2), (2, 2)))
-    small = wide.reshape(-1, 16, 2, 16, 2).mean((2, 4))
+    small = wide.reshape(-1, SIDE, 2, SIDE, 2).mean((2, 4))
     grey = (usps[others] - usps.min()) / (usps.max() - usps.min())
     images = (a[:, None].astype(np.float32) for a in (small, grey))
     x, x_target = images
     return Shift("m2u", x, y[some], x_target, y_target[others], DIGITS)
 
 
+def omni(seed: int, data: str | Path) -> Shift:
+    """Characters, 16 x 16: by half of the people upright within TILT, by the others as digits of `mid` are.
+
+    Args:
+        seed: which characters, and which people.
+        data: zip of Omniglot, see `sims.labelled.omniglot`.
+    Raises:
+        ValueError: as of `sims.labelled.omniglot`, or a character that one person alone has written.
+    """
+    rng = np.random.default_rng([seed, 6])
+    found = labelled.omniglot(data, SIDE)
+    x, y = found.x[:, 0].astype(float), np.full(len(found.y), -1)
+    parts: tuple[list[int], list[int]] = [], []
+    for k, character in enumerate(rng.permutation(np.unique(found.y))[:CHARACTERS]):
+        own = rng.permutation(np.flatnonzero(found.y == character))
+        if len(own) < 2:
+            raise ValueError(
+                f"{data} must have each character twice at least, number {character} is there once"
+            )
+        y[own] = k
+        parts[0].extend(own[: len(own) // 2])
+        parts[1].extend(own[len(own) // 2 :])
+    source, target = (np.repeat(rows, copies) for rows, copies in zip(parts, COPIES))
+    upright = np.stack([rotate(x[k], rng.uniform(-TILT, TILT), reshape=False, order=1) for k in source])
+    clean = _clean(upright, y[source], np.arange(len(source)), rng)
+    return _shift("omni", y.max() + 1, clean, _turned(x, y, target, rng))
+
+
+FROM_FILES = {
+    "m2u": (m2u, "a folder with mnist_train.npz and usps_train.npz"),
+    "omni": (omni, "a zip of Omniglot"),
+}
 SHIFTS = {"mid": mid, "lt": lt, "pts": pts, "imu": imu}
 
 
 def shift(name: str, seed: int, data: str | Path | None = None) -> Shift:
-    """A task by name; m2u needs its folder of data."""
-    if name == "m2u":
+    """A task by name; those of FROM_FILES need their data."""
+    if name in FROM_FILES:
+        make, what = FROM_FILES[name]
         if data is None:
-            raise ValueError("m2u needs a folder with mnist_train.npz and usps_train.npz")
-        return m2u(seed, data)
+            raise ValueError(f"{name} needs {what}")
+        return make(seed, data)
     return SHIFTS[name](seed)
 
 

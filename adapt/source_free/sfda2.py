@@ -86,14 +86,16 @@ def auto_alpha(neighbours: int, batch: float, classes: int) -> float:
     """Weight of the dispersion at which a batch does not push its own class apart, without labels.
 
     A batch of B has B/C - 1 others of the same class. Between sure predictions each of them pushes a sample
-    with
-    2 alpha, and each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)). It is also
-    the natural normalisation of the spectral contrastive loss for classes of equal mass, up to B - C for B -
-    1. That a sample's own push on the others comes on top is left to the schedule. Never above 1, the
-    paper's.
+    with 2 alpha, each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)), at most
+    the paper's 1. That a sample's own push on the others comes on top is left to the schedule.
+
+    With about as many classes as a batch has samples there is nobody to push apart, and 1 is too little to
+    keep classes from running into each other. There it is K C / (2 (B - 1)), where that is more: with it the
+    loss is the spectral contrastive one of classes of equal mass (HaoChen et al., NeurIPS 2021).
     """
     others = batch / classes - 1
-    return min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
+    balanced = min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
+    return max(balanced, neighbours * classes / (2 * (batch - 1))) if batch > 1 else balanced
 
 
 class ClassSpread(NamedTuple):

@@ -16,6 +16,8 @@ Rows:
     no ifa, no fd    without one of them
     sfda2            with the dispersion that `auto_alpha` derives, the default
     sfda2 a1         with a dispersion of 1 as in the paper, all else as the default
+    ... strong       of omni alone: dispersions that do not fall, AaD's as strong as the loss without a square
+                     asks for with many classes, K C / (B - 1)
     sfda2-paper      with all constants that the paper has for VisDA
     auto             the one of four that `adapt.source_free.choice` takes
     bound            trained on with labels of one half of the target, asked about the other
@@ -42,13 +44,13 @@ from adapt.source_free.choice import choice
 from adapt.source_free.methods import SHOT, AaD
 from adapt.source_free.sfda2 import SFDA2
 from sims.shift_sources import bound, predicted, trained
-from sims.shifts import SHIFTS, shift
+from sims.shifts import CHARACTERS, FROM_FILES, SHIFTS, shift
 from sims.studies.record import Record
 from sims.table import interval
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.sfda2"
-TASKS = (*SHIFTS, "m2u")
+TASKS = (*SHIFTS, *FROM_FILES)
 ADAPTED = {
     "adabn": METHODS["adabn"],
     "tent": METHODS["tent"],
@@ -64,13 +66,18 @@ ADAPTED = {
     "sfda2 a1": SFDA2(alpha0=1.0),
     "sfda2-paper": METHODS["sfda2-paper"],
 }
-ROWS = ("source", *ADAPTED, "auto", "bound")
+MANY = {
+    "aad strong": AaD(alpha0=5 * CHARACTERS / 63, beta=0.0),
+    "snc strong": SFDA2(beta=0.0, ifa=0.0, fd=0.0),
+    "sfda2 strong": SFDA2(beta=0.0),
+}
+ROWS = ("source", *ADAPTED, *MANY, "auto", "bound")
 LONGER = {"lt": 30}  # epochs
 
 Runs = dict[str, dict[str, Any]]  # "task seed" -> what was found
 
 
-def one_run(name: str, seed: int, data: str | None, quick: bool = False) -> dict[str, Any]:
+def one_run(name: str, seed: int, data: str | None = None, quick: bool = False) -> dict[str, Any]:
     """Accuracies of all rows on one task and seed, what was chosen, and which guards tripped."""
     task = shift(name, seed, data)
     if quick:
@@ -80,7 +87,7 @@ def one_run(name: str, seed: int, data: str | None, quick: bool = False) -> dict
     network = trained(task, seed)
     found = {"source": task.accuracy(predicted(network, task.x_target).argmax(1).numpy())}
     said, tripped, seconds = {}, {}, {}
-    for row, method in ADAPTED.items():
+    for row, method in (ADAPTED | MANY if name == "omni" else ADAPTED).items():
         start = time.process_time()
         epochs = None if method.plan.epochs < 2 else 1 if quick else LONGER.get(name)
         result = adapt(network, task.x_target, method, seed=seed, epochs=epochs)
@@ -101,7 +108,7 @@ def study(args: argparse.Namespace, record: Record) -> Runs:
     console = Console(stderr=True)
     for seed in range(args.first, args.first + args.seeds):
         for name in args.tasks:
-            work = partial(one_run, name, seed, args.data, args.quick)
+            work = partial(one_run, name, seed, args.files.get(name), args.quick)
             found = record.part(f"{name} {seed}", work)["accuracy"]
             text = ", ".join(f"{row} {100 * found[row]:.1f}" for row in ("source", "aad", "sfda2", "auto"))
             console.print(f"{name} {seed}: {text}", highlight=False)
@@ -129,7 +136,7 @@ def summary(runs: Runs) -> dict[str, Any]:
 def columns(runs: Runs, name: str) -> dict[str, np.ndarray]:
     """Accuracies in per cent of each row, (seeds,), of one task."""
     some = [found["accuracy"] for key, found in runs.items() if key.split()[0] == name]
-    return {row: 100 * np.array([found[row] for found in some]) for row in ROWS}
+    return {row: 100 * np.array([found[row] for found in some]) for row in ROWS if row in some[0]}
 
 
 def mean(x: np.ndarray) -> float:
@@ -162,8 +169,11 @@ def show(runs: Runs) -> None:
         console.print(table)
     table = Table("", *tasks, "mean", title="accuracy %")
     for row in ROWS:
-        means = [mean(found[row]) for found in tasks.values()]
-        table.add_row(row, *(f"{value:.1f}" for value in means), f"{np.mean(means):.1f}")
+        means = [mean(found[row]) if row in found else None for found in tasks.values()]
+        known = [value for value in means if value is not None]
+        if known:
+            cells = ("" if value is None else f"{value:.1f}" for value in means)
+            table.add_row(row, *cells, f"{np.mean(known):.1f}" if len(known) == len(means) else "")
     console.print(table)
     for key, one in runs.items():
         for row, why in one["tripped"].items():
@@ -202,13 +212,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=positive, default=5, metavar="N", help="of each task; default: 5")
     add("--first", type=natural, default=0, metavar="SEED", help="the first seed; default: 0")
     add("--data", metavar="FOLDER", help="with mnist_train.npz and usps_train.npz, for m2u")
+    add("--omniglot", metavar="FILE.zip", help="images_background_small1.zip or another, for omni")
     add("--quick", action="store_true", help="few samples and one epoch, to see that it runs")
     add("--json", type=output, metavar="FILE", help="results, and where to go on from")
     args = parser.parse_args(argv)
+    args.files = {"m2u": args.data, "omni": args.omniglot}
     if args.tasks is None:
-        args.tasks = list(TASKS if args.data else SHIFTS)
-    if "m2u" in args.tasks and not args.data:
-        parser.error("m2u needs --data")
+        args.tasks = [name for name in TASKS if args.files.get(name, True)]
+    for name, option in (("m2u", "--data"), ("omni", "--omniglot")):
+        if name in args.tasks and not args.files[name]:
+            parser.error(f"{name} needs {option}")
     if args.quick:
         args.seeds = 1
     return args

@@ -205,7 +205,8 @@ def test_gradients_of_covariances_come_from_the_batch_alone_and_fade_or_not(some
 def test_the_weight_of_the_dispersion_balances_pull_and_push():
     assert auto_alpha(5, 64, 10) == pytest.approx(0.463, abs=1e-3)
     assert auto_alpha(5, 64, 8) == pytest.approx(0.357, abs=1e-3)
-    assert auto_alpha(5, 64, 126) == auto_alpha(5, 4, 10) == 1.0
+    assert auto_alpha(5, 64, 22) == auto_alpha(5, 1, 10) == 1.0
+    assert auto_alpha(5, 64, 126) == pytest.approx(5.0)  # of the spectral contrastive loss
     assert schedule(0.5, 1.0, 1.0) == pytest.approx(0.5 / 11)
     assert schedule(0.5, 0.0, 1.0) == schedule(0.5, 3.0, 0.0) == 0.5
     p = torch.eye(C).repeat_interleave(4, 0).requires_grad_(True)  # 3 others of each class in the batch

@@ -1,7 +1,9 @@
 """Tasks of adaptation: their data, networks, and the study over them."""
 
+import io
 import json
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -126,10 +128,11 @@ def test_the_study_writes_goes_on_and_refuses(tmp_path, capsys):
     assert sfda2.main(["--quick", "--tasks", "mid", "--json", str(path)]) == 0
     said = capsys.readouterr()
     assert "mid, 1 seeds" in said.out
-    assert all(row in said.out for row in sfda2.ROWS)
+    rows = {"source", *sfda2.ADAPTED, "auto", "bound"}
+    assert all(row in said.out for row in rows)
     document = json.loads(path.read_text())
     found = document["parts"]["mid 0"]
-    assert found["accuracy"].keys() == set(sfda2.ROWS)
+    assert found["accuracy"].keys() == rows
     assert found["chosen"] in CANDIDATES
     assert found["accuracy"]["auto"] == found["accuracy"][found["chosen"]]
     document["parts"]["mid 0"]["accuracy"]["aad"] = 0.5
@@ -163,3 +166,38 @@ def test_files_without_digits_are_refused(tmp_path):
     (tmp_path / "mnist_train.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"no \.npz"):
         shifts.m2u(0, tmp_path)
+
+
+def test_characters_of_source_and_target_are_by_other_people(tmp_path, monkeypatch):
+    from PIL import Image
+
+    path = tmp_path / "omniglot.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for character in range(3):
+            for person in range(4):
+                file = io.BytesIO()
+                drawn = np.full((32, 32), 255, np.uint8)
+                drawn[8 * person : 8 * person + 8] = 0  # where tells who
+                Image.fromarray(drawn).save(file, "PNG")
+                archive.writestr(f"some/alphabet/character{character}/{person}.png", file.getvalue())
+    monkeypatch.setattr(shifts, "rotate", lambda x, *a, **k: x)
+    task = shifts.shift("omni", 1, path)
+    assert task.classes == 3
+    assert (np.bincount(task.y) == 2 * shifts.COPIES[0]).all()
+    assert (np.bincount(task.y_target) == 2 * shifts.COPIES[1]).all()
+    for c in range(3):
+        who = [set(x[y == c].mean((1, 3)).reshape(-1, 4, 4).mean(2).argmax(1)) for x, y in
+               ((task.x, task.y), (task.x_target, task.y_target))]  # fmt: skip
+        assert sorted(who[0] | who[1]) == [0, 1, 2, 3]
+        assert not who[0] & who[1]
+    assert sfda2.main(["--quick", "--tasks", "omni", "--omniglot", str(path)]) == 0
+
+
+def test_real_characters_are_adapted_to(data):
+    path = data / "omniglot" / "images_background_small1.zip"
+    if not path.is_file():
+        pytest.skip("no Omniglot there")
+    task = shifts.shift("omni", 0, path)
+    assert task.x.shape == (80 * 10 * 4, 1, 16, 16)
+    assert task.x_target.shape == (80 * 10 * 2, 1, 16, 16)
+    assert set(task.y) == set(task.y_target) == set(range(80))
