@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
+from adapt.source_free.dispersion import auto_beta, natural
 from adapt.source_free.engine import (
     EVERYTHING,
     FEATURES,
@@ -121,19 +122,30 @@ class NRC:
 class AaD:
     """Neighbours attract, the rest of the batch disperses. Source: Yang et al. (NeurIPS 2022).
 
-    alpha0: weight of the dispersion at the start.
+    alpha0: weight of the dispersion at the start; "auto": the authors' 1, `natural` where that is more,
+            falling as `auto_beta` has it.
     beta:   how fast it falls, (1 + 10 t/T)^-beta.
     """
 
-    alpha0: float = 1.0
+    alpha0: float | str = "auto"
     beta: float = 1.0
     plan: Plan = EVERYTHING
 
+    def __post_init__(self):
+        if isinstance(self.alpha0, str) and self.alpha0 != "auto":
+            raise ValueError(f'alpha0 must be a number or "auto", got {self.alpha0!r}')
+
     def begin(self, run: Run) -> Loss:
         """The loss of a batch and its neighbours."""
+        classes = run.predictions.shape[1]
+        if isinstance(self.alpha0, str):
+            alpha0 = max(1.0, natural(run.neighbours, run.batch, classes))
+            beta = auto_beta(self.beta, run.batch, classes)
+        else:
+            alpha0, beta = self.alpha0, self.beta
 
         def loss(batch: Batch) -> dict[str, Tensor]:
-            alpha = schedule(self.alpha0, self.beta, run.progress)
+            alpha = schedule(alpha0, beta, run.progress)
             bank = run.predictions[run.around(batch)]
             return {"neighbours": losses.aad(batch.p, bank, alpha)}
 

@@ -1,7 +1,7 @@
 """SF(DA)^2: neighbours as augmentations of each other, and features augmented without ever sampling any.
 
-Source: Hwang, Lee, Shin, Yoon (ICLR 2024, arXiv 2403.10834). The weight of the dispersion
-is ours, `auto_alpha`.
+Source: Hwang, Lee, Shin, Yoon (ICLR 2024, arXiv 2403.10834). The weight of the dispersion is ours, see
+`dispersion`.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
+from adapt.source_free.dispersion import auto_alpha, auto_beta
 from adapt.source_free.engine import EVERYTHING, Batch, Loss, Plan, Run, schedule
 
 LARGEST = 2**31  # bytes of the covariances of all classes
@@ -21,7 +22,7 @@ LARGEST = 2**31  # bytes of the covariances of all classes
 class SFDA2:
     """Spectral neighbourhood clustering, implicit feature augmentation and feature disentanglement.
 
-    alpha0:  weight of the dispersion at the start; "auto": of `auto_alpha`.
+    alpha0:  weight of the dispersion at the start; "auto": of `auto_alpha`, falling as `auto_beta` has it.
     beta:    how fast it falls, (1 + 10 t/T)^-beta.
     ifa, fd: weights of the two regularisers; with 0 for both it is spectral neighbourhood clustering alone.
     lambda0: strength of the augmentation at the end; it grows from 0.
@@ -54,15 +55,17 @@ class SFDA2:
                 f"SF(DA)^2 keeps a covariance of features for each class, {classes} x {dim} x {dim} numbers "
                 'here, more than 2 GB: use method="aad" or "snc"'
             )
-        alpha0 = (
-            auto_alpha(run.neighbours, run.batch, classes) if isinstance(self.alpha0, str) else self.alpha0
-        )
+        if isinstance(self.alpha0, str):
+            alpha0 = auto_alpha(run.neighbours, run.batch, classes)
+            beta = auto_beta(self.beta, run.batch, classes)
+        else:
+            alpha0, beta = self.alpha0, self.beta
         spread = ClassSpread.empty(classes, dim, run.features)
 
         def loss(batch: Batch) -> dict[str, Tensor]:
             nonlocal spread
             bank = run.predictions[run.around(batch)]
-            parts = {"neighbours": losses.snc(batch.p, bank, schedule(alpha0, self.beta, run.progress))}
+            parts = {"neighbours": losses.snc(batch.p, bank, schedule(alpha0, beta, run.progress))}
             if regular:
                 said = batch.p.detach().argmax(1)
                 spread = spread.updated(batch.said.z, said, self.memory)
@@ -80,22 +83,6 @@ class SFDA2:
 
 
 PAPER = SFDA2(alpha0=1.0, beta=5.0, ifa=1e-4, fd=10.0, lambda0=5.0)  # the authors' constants for VisDA
-
-
-def auto_alpha(neighbours: int, batch: float, classes: int) -> float:
-    """Weight of the dispersion at which a batch does not push its own class apart, without labels.
-
-    A batch of B has B/C - 1 others of the same class. Between sure predictions each of them pushes a sample
-    with 2 alpha, each of its K neighbours pulls with 1: they balance at alpha = K / (2 (B/C - 1)), at most
-    the paper's 1. That a sample's own push on the others comes on top is left to the schedule.
-
-    With about as many classes as a batch has samples there is nobody to push apart, and 1 is too little to
-    keep classes from running into each other. There it is K C / (2 (B - 1)), where that is more: with it the
-    loss is the spectral contrastive one of classes of equal mass (HaoChen et al., NeurIPS 2021).
-    """
-    others = batch / classes - 1
-    balanced = min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
-    return max(balanced, neighbours * classes / (2 * (batch - 1))) if batch > 1 else balanced
 
 
 class ClassSpread(NamedTuple):

@@ -12,12 +12,11 @@ Rows:
     shot-im, shot    information maximisation, and with pseudo-labels of class centres
     nrc              mutual neighbours
     aad b0, aad      attraction and dispersion, constant and falling
+    aad a1, a1 b0    with a dispersion of 1 in spite of many classes, falling and constant; omni alone
     snc              spectral neighbourhood clustering: SF(DA)^2 without its two regularisers
     no ifa, no fd    without one of them
     sfda2            with the dispersion that `auto_alpha` derives, the default
     sfda2 a1         with a dispersion of 1 as in the paper, all else as the default
-    ... strong       of omni alone: dispersions that do not fall, AaD's as strong as the loss without a square
-                     asks for with many classes, K C / (B - 1)
     sfda2-paper      with all constants that the paper has for VisDA
     auto             the one of four that `adapt.source_free.choice` takes
     bound            trained on with labels of one half of the target, asked about the other
@@ -44,7 +43,7 @@ from adapt.source_free.choice import choice
 from adapt.source_free.methods import SHOT, AaD
 from adapt.source_free.sfda2 import SFDA2
 from sims.shift_sources import bound, predicted, trained
-from sims.shifts import CHARACTERS, FROM_FILES, SHIFTS, shift
+from sims.shifts import FROM_FILES, SHIFTS, shift
 from sims.studies.record import Record
 from sims.table import interval
 from tracking.program import Parser, natural, output, positive, run
@@ -66,11 +65,7 @@ ADAPTED = {
     "sfda2 a1": SFDA2(alpha0=1.0),
     "sfda2-paper": METHODS["sfda2-paper"],
 }
-MANY = {
-    "aad strong": AaD(alpha0=5 * CHARACTERS / 63, beta=0.0),
-    "snc strong": SFDA2(beta=0.0, ifa=0.0, fd=0.0),
-    "sfda2 strong": SFDA2(beta=0.0),
-}
+MANY = {"aad a1": AaD(alpha0=1.0), "aad a1 b0": AaD(alpha0=1.0, beta=0.0)}
 ROWS = ("source", *ADAPTED, *MANY, "auto", "bound")
 LONGER = {"lt": 30}  # epochs
 

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from adapt.source_free import losses
+from adapt.source_free.dispersion import auto_alpha, auto_beta, natural
 from adapt.source_free.engine import schedule
-from adapt.source_free.sfda2 import ClassSpread, auto_alpha, confusion
+from adapt.source_free.sfda2 import ClassSpread, confusion
 
 B, K, C, D = 7, 3, 4, 5
 
@@ -206,10 +207,19 @@ def test_the_weight_of_the_dispersion_balances_pull_and_push():
     assert auto_alpha(5, 64, 10) == pytest.approx(0.463, abs=1e-3)
     assert auto_alpha(5, 64, 8) == pytest.approx(0.357, abs=1e-3)
     assert auto_alpha(5, 64, 22) == auto_alpha(5, 1, 10) == 1.0
-    assert auto_alpha(5, 64, 126) == pytest.approx(5.0)  # of the spectral contrastive loss
+    assert auto_alpha(5, 64, 126) == natural(5, 64, 126) / 2 == 5.0
+    assert auto_beta(1.5, 64, 10) == auto_beta(1.5, 64, 32) == 1.5
+    assert auto_beta(1.5, 64, 48) == pytest.approx(0.5)
+    assert auto_beta(1.5, 64, 64) == auto_beta(1.5, 64, 200) == 0.0
     assert schedule(0.5, 1.0, 1.0) == pytest.approx(0.5 / 11)
     assert schedule(0.5, 0.0, 1.0) == schedule(0.5, 3.0, 0.0) == 0.5
     p = torch.eye(C).repeat_interleave(4, 0).requires_grad_(True)  # 3 others of each class in the batch
     pull = torch.autograd.grad(losses.attraction(p, p.detach()[:, None].repeat(1, 5, 1)), p)[0]
     push = auto_alpha(5, 16, 4) * (p @ p.detach().T).fill_diagonal_(0).square().sum() / 16
     assert torch.allclose(pull, -torch.autograd.grad(push, p)[0])  # of each on its own, the others held
+
+
+def test_natural_weights_balance_a_batch_of_classes_of_equal_mass():
+    p = torch.full((63, 21), 1 / 21)  # of the others nothing is known but that classes are as frequent
+    sure = torch.eye(21)[:1]
+    assert natural(5, 64, 21) * (sure @ p.T).sum() == pytest.approx(5)  # what five sure neighbours have
