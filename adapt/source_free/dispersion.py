@@ -8,9 +8,9 @@ that is too little, and classes run into each other: docs/adapt has the numbers.
 def natural(neighbours: int, batch: float, classes: int) -> float:
     """Weight of a dispersion at which it is in balance with attraction, for C classes of equal mass.
 
-    Of the B - 1 others in a batch (B - 1) / C are of a sample's class, and K neighbours pull. Half of it makes
-    the loss of SF(DA)^2, whose dispersion is squared, the spectral contrastive one (HaoChen et al., NeurIPS
-    2021).
+    Of the B - 1 others in a batch (B - 1) / C are of a sample's class, and K neighbours pull. Half of it
+    makes the loss of SF(DA)^2, whose dispersion is squared, the spectral contrastive one (HaoChen et al.,
+    NeurIPS 2021).
     """
     return neighbours * classes / (batch - 1) if batch > 1 else 1.0
 
