@@ -39,7 +39,7 @@ from perception.pinhole import Pinhole
 from sims import scene_film
 from sims.camera import joined
 from sims.rooms import BETWEEN, CONDITIONS, WINDOW, event_camera, frame, lit
-from sims.table import interval
+from sims.table import signed
 from sims.world import Path, View, World
 from tracking import PMBM, ConstantVelocity, PositionSensor, Tracks, UniformBirth
 from tracking.metrics import gospa
@@ -289,7 +289,6 @@ def show(found: dict[str, list[dict[str, float]]], args: argparse.Namespace) -> 
     for kind, rows in found.items():
         mean = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
         gap = totals[kind] - totals[args.kinds[0]]
-        low, high = interval(gap) or (np.nan, np.nan)
         table.add_row(
             kind,
             f"{mean['depth']:.3f}",
@@ -299,7 +298,7 @@ def show(found: dict[str, list[dict[str, float]]], args: argparse.Namespace) -> 
             f"{mean['localisation']:.2f}",
             f"{mean['missed']:.2f}",
             f"{mean['false']:.2f}",
-            "" if kind == args.kinds[0] else f"{gap.mean():+.2f} [{low:+.2f}, {high:+.2f}]",
+            "" if kind == args.kinds[0] else signed(gap),
         )
     console = Console(width=130)
     console.print(table)

@@ -70,6 +70,13 @@ def interval(x: np.ndarray) -> list[float] | None:
     return [float(x.mean() - half), float(x.mean() + half)]
 
 
+def signed(x: np.ndarray, digits: int = 2) -> str:
+    """The mean of differences x (n,) with its sign, and its 95 % interval: "+0.12 [+0.01, +0.23]"."""
+    ends = interval(x)
+    between = "" if ends is None else f" [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
+    return f"{x.mean():+.{digits}f}{between}"
+
+
 def difference(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """Mean of x - y (n,) and its 95 % interval."""
     return {"gospa": float((x - y).mean()), "ci95": interval(x - y)}

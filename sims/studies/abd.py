@@ -41,7 +41,7 @@ from adapt.data_free.search import SEARCH
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from sims.teachers import Task, digits, fresh, mnist, trained
 from tracking.program import Parser, output, positive, run
 
@@ -168,8 +168,7 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:
     gaps = np.array([f["rows"][row]["accuracy"] - f["rows"]["vanilla"]["accuracy"] for f in of])
-    ends = interval(gaps)
-    return f"{gaps.mean():+.1f}" + ("" if ends is None else f" [{ends[0]:+.1f}, {ends[1]:+.1f}]")
+    return signed(gaps, 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ from perception.depth.pairs import Pairs
 from perception.training import Run
 from sims.rooms import CONDITIONS
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from sims.train.fuse import N_ROOMS, N_TEST, TEST
 from sims.train.fuse_data import made
 from sims.train.fuse_score import disparities, relative_errors
@@ -174,7 +174,7 @@ def show(found: dict[str, Any]) -> None:
     for row in ROWS:
         gaps = [np.subtract(errors["FUSE"][name], errors[row][name]) for name in ("spoilt", "clean")]
         cells = [f"{np.mean(errors[row][name]):.3f}" for name in columns]
-        table.add_row(row, *cells, *("" if row == "FUSE" else _gap(gap) for gap in gaps))
+        table.add_row(row, *cells, *("" if row == "FUSE" else signed(gap, 3) for gap in gaps))
     console = Console(width=150)
     console.print(table)
     console.print(
@@ -187,11 +187,6 @@ def show(found: dict[str, Any]) -> None:
     console.print(
         f"Cosine of tokens of events and of clean frames: {before:.3f} before stage 1, {after:.3f} after."
     )
-
-
-def _gap(gap: np.ndarray) -> str:
-    low, high = interval(gap) or (np.nan, np.nan)
-    return f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, wanted
 from adapt.data_free.sources import Moment, Parts, TensorSource
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from sims.teachers import Task, digits, fresh, mnist, scores, trained
 from tracking.program import Parser, output, positive, run
 
@@ -170,8 +170,7 @@ def _gap(rows: dict[str, Any], name: str) -> str:
     if name == "buffer" or "buffer" not in rows:
         return ""
     gaps = np.array([a["mean"] - b["mean"] for a, b in zip(rows[name], rows["buffer"])])
-    ends = interval(gaps)
-    return f"{gaps.mean():+.2f}" + ("" if ends is None else f" [{ends[0]:+.2f}, {ends[1]:+.2f}]")
+    return signed(gaps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

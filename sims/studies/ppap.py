@@ -43,7 +43,7 @@ from adapt.diffusion.trigflow import Velocity, noised
 from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.ppap"
@@ -211,13 +211,8 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     for one, other in pairs:
         for scale in args.scales:
             gap = np.array([np.subtract(row[one][f"{scale:g}"], row[other][f"{scale:g}"]) for row in seeds])
-            said = " / ".join(f"{v.mean():+.3f} {_ends(v)}" for v in gap.T)
+            said = " / ".join(signed(v, 3) for v in gap.T)
             console.print(f"{one} minus {other}, s = {scale:g}: {said}", highlight=False)
-
-
-def _ends(v: np.ndarray) -> str:
-    ends = interval(v)
-    return "" if ends is None else f"[{ends[0]:+.3f}, {ends[1]:+.3f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

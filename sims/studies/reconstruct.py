@@ -27,7 +27,7 @@ from perception.reconstruct.model import SHIPPED, load
 from perception.reconstruct.networks import FireFlowNet, FireNet
 from perception.training import Run, RunConfig
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from sims.train.reconstruct import HELD_OUT, TEST, best_highpass, images, integrated, scored, sequences
 from tracking.formats.weights import shipped
 from tracking.program import Parser, output, positive, run
@@ -123,12 +123,11 @@ def show(found: dict[str, Any]) -> None:
     for name, rows in found.items():
         error, similarity = (np.mean([row[key] for row in rows], 0) for key in ("error", "similarity"))
         gap = error - sums
-        low, high = interval(gap) or (np.nan, np.nan)
         loss = [[h["photometric"] for h in row.get("history", []) if "photometric" in h] for row in rows]
         ends = (
             f"{np.mean([x[0] for x in loss]):.3f} / {np.mean([x[-1] for x in loss]):.3f}" if loss[0] else ""
         )
-        said = "" if name == "sums of events" else f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+        said = "" if name == "sums of events" else signed(gap, 3)
         table.add_row(name, f"{error.mean():.3f}", said, f"{similarity.mean():.3f}", ends)
     Console(width=130).print(table)
 

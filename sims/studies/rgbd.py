@@ -23,7 +23,7 @@ from perception.depth.fuse import KINDS
 from sims.rgbd import load as load_frames
 from sims.rgbd import rgbd_pairs
 from sims.rooms import CONDITIONS
-from sims.table import interval
+from sims.table import signed
 from sims.train.fuse_score import depths, disparities, metric_errors, relative_errors
 from tracking.program import Parser, output, run, write_json
 
@@ -53,10 +53,9 @@ def show(found: dict[str, Any]) -> None:
     table = Table("", "constant", *KINDS, "both minus frames, 95 %", *(f"{k}, metric" for k in KINDS))
     for condition, row in found.items():
         gap = np.subtract(row["both"]["relative"], row["frames"]["relative"])
-        low, high = interval(gap) or (np.nan, np.nan)
         relative = [f"{np.mean(row[k]['relative']):.3f}" for k in ("constant", *KINDS)]
         metric = [f"{np.mean(row[k]['metric']):.3f}" for k in KINDS]
-        table.add_row(condition, *relative, f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]", *metric)
+        table.add_row(condition, *relative, signed(gap, 3), *metric)
     Console(width=130).print(table)
 
 

@@ -42,7 +42,7 @@ from sims.bench.measure import ROOT
 from sims.images import digits, split
 from sims.judges import Judge, distance, learned
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import interval, signed
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.tbcm"
@@ -258,10 +258,7 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     if "tbcm" in args.arms:
         for other in ("teacher 8", *(f"{arm} 1" for arm in args.arms if arm != "tbcm")):
             gap = np.array([row["tbcm 1"] - row[other] for row in seeds])
-            between = ", ".join(f"{end:+.2f}" for end in interval(gap) or ())
-            console.print(
-                f"tbcm 1 minus {other}: {gap.mean():+.2f} [{between}]", highlight=False, markup=False
-            )
+            console.print(f"tbcm 1 minus {other}: {signed(gap)}", highlight=False, markup=False)
     console.print("CPU ms per sample: " + ", ".join(f"{k} {v:.3f}" for k, v in found["speed"].items()))
     for arm, row in found.get("cost", {}).items():
         console.print(f"{arm}: " + ", ".join(f"{k} {v:.1f}" for k, v in row.items()) + " (CPU ms, MB)")

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sims.evaluate import Scores
 from sims.scenarios import scenario
-from sims.table import difference, document, interval, show, wide_console
+from sims.table import difference, document, interval, show, signed, wide_console
 
 
 def scores(rng, n=6, level=25.0, ospa2=7.0, expected=5.6):
@@ -148,3 +148,8 @@ def test_the_table_says_how_thresholds_were_chosen():
 
 def test_a_terminal_without_unicode_gets_ascii():
     assert "+-" in printed(some(), "ascii")
+
+
+def test_differences_are_written_with_their_interval():
+    assert signed(np.array([1.0, 2.0, 3.0]), 1) == "+2.0 [-0.5, +4.5]"
+    assert signed(np.array([-1.0]), 2) == "-1.00"
