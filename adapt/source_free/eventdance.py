@@ -57,7 +57,7 @@ class EventDanceConfig:
                   of all surrogates of a stream what it says of the anchor, and to say all classes.
     supervised, agreement, teaching: weights of what the networks learn: the pseudo-label, what the other
                   networks say, and what the classifier says of the anchor.
-    learning:     weight of what the classifier learns from the networks.
+    learning:     weight of what the classifier learns from the networks; it and `agreement` grow from 0.
     vision:       weight of a vision-language model's scores, where there are some.
     reconstruction: whether the reconstruction network learns, too, held to what it said before.
     augment:      how streams are changed for the networks.
@@ -327,7 +327,9 @@ def _loss(config, events, voxels, images, vision):
         least = low + (high - low) * progress
         parts |= source_losses(p, anchor) | target_losses(logits, surest, least, weight)
         mean = torch.stack([x.softmax(1) for x in logits.values()]).mean(0).detach()
-        parts["learning"] = progress * divergence(mean, surest).mean()  # what they begin with is nothing
+        parts["learning"] = divergence(mean, surest).mean()
+        for name in ("agreement", "learning"):  # what the networks begin with is nothing to go by
+            parts[name] = progress * parts[name]
         return {name: weights.get(name, 1.0) * value for name, value in parts.items()}
 
     return loss

@@ -172,6 +172,15 @@ def test_the_model_stays_as_it_is_and_the_same_seed_gives_the_same(tmp_path):
     found.classifiers["stack"].save(tmp_path / "c.safetensors")
 
 
+def test_networks_that_know_nothing_yet_teach_nobody():
+    config = EventDanceConfig(**{**vars(QUICK), "steps": 1})
+    found = event_dance(classifier(), streams(), labels="ab", reconstructor=reconstructor(), config=config)
+    first = found.history[0]
+    assert first["agreement"] == first["learning"] == 0
+    assert first["supervised"] > 0
+    assert first["teaching"] > 0
+
+
 def test_the_reconstruction_learns_when_asked_to():
     own = reconstructor()
     before = {name: value.clone() for name, value in own.network.state_dict().items()}
