@@ -28,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = read_model(args.model)
         names = ("epochs", "rate", "batch", "neighbours", "classes", "device", "seed")
         settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        samples = read_samples(args.data, args.key)
         found = adapt(
             given,
-            read_samples(args.data, args.key),
+            samples,
             args.method,
             guard=not args.no_guard,
             watch=_told,
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = asdict(found.report)
         write_adapted(args.out, found.model, about)
         if args.out_model:
-            write_model(args.out_model, given, found.model)
+            write_model(args.out_model, found.model, samples)
         print(json.dumps(about) if args.json else found.report)
         if found.report.tripped:
             print(f"the guard returned the model as it was: {found.report.tripped}", file=sys.stderr)

@@ -1,127 +1,40 @@
-"""Models and unlabelled data from files, nothing of which is unpickled.
+"""Models and unlabelled data from files, nothing of which is unpickled; and adapted models to files."""
 
-A program of `torch.export` (.pt2) is an archive. torch.export.load would unpickle parts of it and evaluate
-texts in it, so every such part is looked at first: tensors have to load with `weights_only`, texts have to be
-arithmetic of sizes. What remains is a graph of tensor operations. TorchScript has no such door: it runs in
-its own interpreter, which can read and write files, so load scripts of people you trust.
-"""
-
-import ast
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from adapt.source_free.programs import with_weights
+from adapt.exported import program, script
+from adapt.source_free.engine import as_input
+from adapt.source_free.programs import only_batch
 from tracking.formats.files import atomic_write
 from tracking.formats.weights import write_weights
 
 PROGRAM = ".pt2"
 SCRIPTS = (".pt", ".pth", ".ts", ".jit")
+SOME = 9  # samples that a program is exported with; torch.export takes 1 for the only size
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-ARITHMETIC = (
-    *(ast.Expression, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.keyword, ast.Constant),
-    *(ast.Name, ast.Load, ast.Subscript, ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
-)
-FUNCTIONS = frozenset(
-    "Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs floor ceiling FloorDiv CeilDiv CleanDiv "
-    "PythonMod ModularIndexing IntTrueDiv TruncToInt Where Equality Unequality StrictLessThan LessThan "
-    "StrictGreaterThan GreaterThan Eq Ne Lt Le Gt Ge And Or Not".split()
-)
-
-Model = nn.Module | torch.export.ExportedProgram
 
 
-def read_model(path: str | Path) -> Model:
-    """A program of torch.export (.pt2), or TorchScript (.pt, .pth, .ts, .jit).
+def read_model(path: str | Path) -> nn.Module:
+    """A program of torch.export (.pt2), or TorchScript (.pt, .pth, .ts, .jit), in eval mode.
 
     Raises:
-        ValueError: the file is neither, or holds what could run code when it is loaded.
+        ValueError: the file is neither, or holds more than arithmetic.
     """
     path = Path(path)
-    content = path.read_bytes()
     if path.suffix == PROGRAM:
-        check_program(path, content)
-        try:
-            return torch.export.load(io.BytesIO(content))
-        except Exception as error:  # of the library, for anything that is not such a file
-            raise ValueError(f"{path} is no program of torch.export: {_one_line(error)}") from None
-    if path.suffix not in SCRIPTS:
-        raise ValueError(
-            f"a model is a .pt2 of torch.export, or TorchScript ({', '.join(SCRIPTS)}), got {path.name}"
-        )
-    try:
-        return torch.jit.load(io.BytesIO(content), map_location="cpu")
-    except RuntimeError:
-        raise ValueError(
-            f"{path} is no TorchScript. A pickled model or its weights alone cannot be loaded: save the "
-            "model with torch.export.save(torch.export.export(model.eval(), (x,), "
-            'dynamic_shapes=({0: torch.export.Dim.AUTO},)), "model.pt2")'
-        ) from None
-
-
-def check_program(path: Path, content: bytes) -> None:
-    """Look at all that torch.export.load would unpickle or evaluate.
-
-    Raises:
-        ValueError: something in it is more than tensors and arithmetic of sizes.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in archive.namelist():
-                part = name.partition("/")[2]
-                if part.startswith("models/") and part.endswith(".json"):
-                    _check_texts(json.loads(archive.read(name)))
-                elif part.endswith("_config.json"):
-                    _check_pickles(archive, name)
-                elif part.startswith("data/sample_inputs/"):
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-                elif not part.startswith(
-                    ("data/weights/", "data/constants/", "archive_", ".data/", "byteorder")
-                ):
-                    raise ValueError(f"{name} is not known")
-    except Exception as error:  # of three libraries, and ours
-        raise ValueError(
-            f"{path} is refused, it is more than a program of tensors: {_one_line(error)}"
-        ) from None
-
-
-def _check_pickles(archive, name):
-    for entry in json.loads(archive.read(name)).get("config", {}).values():
-        part = f"{name.rpartition('/')[0]}/{entry['path_name']}"
-        if entry.get("use_pickle"):
-            if "tensor" not in entry["path_name"] and "weight" not in entry["path_name"]:
-                raise ValueError(f"{part} is an object of its own")
-            torch.load(io.BytesIO(archive.read(part)), weights_only=True)
-
-
-def _check_texts(document: Any, evaluated: bool = False) -> None:
-    """Expressions and guards anywhere in a document must be arithmetic."""
-    if isinstance(document, dict):
-        for key, value in document.items():
-            _check_texts(value, key in ("expr_str", "guards_code"))
-    elif isinstance(document, list):
-        for value in document:
-            _check_texts(value, evaluated)
-    elif evaluated and isinstance(document, str):
-        nodes = ast.walk(ast.parse(document, mode="eval"))
-        if not all(_is_arithmetic(node) for node in nodes):
-            raise ValueError(f"{document[:80]!r} is no arithmetic")
-
-
-def _is_arithmetic(node):
-    if isinstance(node, ast.Attribute):
-        return node.attr in ("size", "ndim", "shape")
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return node.func.id in FUNCTIONS
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute)
-    return isinstance(node, ARITHMETIC)
+        return program(path)
+    if path.suffix in SCRIPTS:
+        return script(path)
+    raise ValueError(
+        f"a model is a .pt2 of torch.export, or TorchScript ({', '.join(SCRIPTS)}), got {path.name}"
+    )
 
 
 def read_samples(path: str | Path, key: str = "x") -> Tensor:
@@ -198,14 +111,22 @@ def write_adapted(path: str | Path, model: nn.Module, about: dict[str, Any]) -> 
     write_weights(path, "adapted", about, tensors)
 
 
-def write_model(path: str | Path, given: Model, adapted: nn.Module) -> None:
-    """An adapted model as a whole, in the form that it was given in."""
+def write_model(path: str | Path, model: nn.Module, x: Tensor) -> None:
+    """An adapted model as a whole, in the form that it was read in.
+
+    Args:
+        path:  of a .pt2 or of TorchScript.
+        model: of `read_model`, adapted.
+        x:     (n, ...) samples that it takes.
+    """
     buffer = io.BytesIO()
-    if isinstance(given, torch.export.ExportedProgram):
-        with with_weights(given, adapted):
-            torch.export.save(given, buffer)
+    if isinstance(model, fx.GraphModule):  # exported anew: nothing of a stranger's file is passed on
+        only = only_batch(model)
+        some = as_input(x[: only or SOME], next(model.parameters()))
+        free = None if only else ({0: torch.export.Dim.AUTO},)
+        torch.export.save(torch.export.export(model, (some,), dynamic_shapes=free), buffer)
     else:
-        torch.jit.save(adapted, buffer)
+        torch.jit.save(model, buffer)
     with atomic_write(path, binary=True) as file:
         file.write(buffer.getvalue())
 

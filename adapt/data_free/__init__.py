@@ -3,10 +3,9 @@
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller, Phase, Stability, stability
-from adapt.data_free.exported import load
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import NoMemory, RingBuffer, VAEReplay
-from adapt.data_free.networks import build, generator
+from adapt.data_free.networks import build, generator, load
 from adapt.data_free.presets import PAPER, SMALL, Settings, cmi, dafl, dfad, dfq, mb_dfkd, pre_dfkd
 from adapt.data_free.scan import Suspicion, scan
 from adapt.data_free.search import SearchConfig

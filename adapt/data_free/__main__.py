@@ -1,9 +1,9 @@
 """A student from a teacher alone: `python -m adapt.data_free --teacher T --student S --input-shape ...`.
 
-The teacher is a program of torch.export (.pt2), TorchScript (.pt, .ts) or a student of this toolkit
-(.safetensors); files are read as data, and pickles are refused. The student is one of the small networks by
-name (cnn-16, resnet-8, mlp-64, points-32) or a .pt2. What came of it is printed as JSON. With --resume a run
-that was killed goes on where it was last saved, by the same command.
+The teacher is a program of torch.export (.pt2), TorchScript (.pt, .pth, .ts, .jit) or a student of this
+toolkit (.safetensors); files are read as data, and pickles are refused. The student is one
+of the small networks by name (cnn-16, resnet-8, mlp-64, points-32) or a .pt2. What came of it is printed as
+JSON. With --resume a run that was killed goes on where it was last saved, by the same command.
 
 Exit status: 0 done, 1 failed, 2 bad input.
 """
@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
-from adapt.data_free import exported, networks, presets
+from adapt.data_free import networks, presets
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.checks import check_teacher
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
 from adapt.data_free.scan import scan
 from adapt.data_free.terms import agreement
+from adapt.files import SCRIPTS
 from tracking.formats import weights
 from tracking.program import Parser, natural, output, positive, run
 
@@ -57,7 +58,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     start = time.monotonic()
     shape = tuple(args.input_shape)
     device = torch.device(args.device)
-    teacher = exported.load(args.teacher).to(device)
+    teacher = networks.load(args.teacher).to(device)
     classes = check_teacher(teacher, shape, device)
     said: dict[str, Any] = {"method": args.method, "classes": classes}
     if args.scan:
@@ -89,9 +90,9 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 def made(args: argparse.Namespace, shape: networks.Shape, classes: int) -> nn.Module:
     """The student, with weights of the seed or those of its file."""
     if Path(args.student).suffix:
-        if Path(args.student).suffix in (".pt", ".ts"):
+        if Path(args.student).suffix in SCRIPTS:
             raise ValueError("a student cannot be TorchScript; give a name such as cnn-16, or a .pt2")
-        return exported.load(args.student)
+        return networks.load(args.student)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed + 2)
         return networks.build(args.student, shape, classes)
@@ -115,7 +116,7 @@ def wrapped(args: argparse.Namespace, distiller: Distiller) -> Distiller:
 
 def write(args: argparse.Namespace, student: nn.Module, shape: networks.Shape, classes: int) -> None:
     """The student as safetensors; those by name can be loaded again by `adapt.data_free.networks.load`."""
-    if isinstance(student, exported.Exported):
+    if isinstance(student, fx.GraphModule):
         document = {"exported": Path(args.student).name, "shape": list(shape), "classes": classes}
         weights.write_weights(args.out, "exported", document, student.state_dict())
     else:
@@ -130,7 +131,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--teacher",
         required=True,
         metavar="FILE",
-        help=".pt2, .pt or .ts (TorchScript), .safetensors of ours",
+        help=".pt2, TorchScript (.pt, .pth, .ts, .jit), or .safetensors of ours",
     )
     add(
         "--student",

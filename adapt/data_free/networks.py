@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from adapt.files import read_model
 from tracking.formats import weights
 
 Shape = tuple[int, ...]
@@ -117,11 +118,16 @@ def save(path: str | Path, network: nn.Module, name: str, shape: Shape, classes:
 
 
 def load(path: str | Path) -> nn.Module:
-    """A network written by `save`, in eval mode.
+    """A network of a file, in eval mode.
 
+    Args:
+        path: .safetensors of `save`; or what `adapt.files.read_model` reads, a .pt2 or TorchScript.
     Raises:
-        ValueError: the file holds something else.
+        FileNotFoundError: there is no such file.
+        ValueError:        it is something else; pickles, such as torch.save writes, are refused.
     """
+    if Path(path).suffix != ".safetensors":
+        return read_model(path)
     document, tensors = weights.read_weights(path, "student")
     with weights.expecting(path, "a student"):
         name, shape, classes = document["network"], tuple(document["shape"]), document["classes"]

@@ -5,8 +5,6 @@ in a copy of the graph beside the program's own; dropout stays off. Programs tak
 `run_decompositions`, have no linear layers any more and are refused.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -63,27 +61,6 @@ def only_batch(model: fx.GraphModule) -> int | None:
     entry = next((node for node in model.graph.nodes if node.op == "placeholder"), None)
     shape: Any = getattr(entry.meta.get("val"), "shape", ()) if entry is not None else ()
     return shape[0] if len(shape) and isinstance(shape[0], int) else None
-
-
-@contextmanager
-def with_weights(program: torch.export.ExportedProgram, model: nn.Module) -> Iterator[None]:
-    """A program has the weights of an adapted module of it; afterwards its own again.
-
-    Programs cannot be copied instead: names of inputs such as `input` come out of `copy.deepcopy` as others.
-    """
-    new = model.state_dict()
-    own = {name: value.detach().clone() for name, value in program.state_dict.items()}
-    try:
-        _fill(program.state_dict, new)
-        yield
-    finally:
-        _fill(program.state_dict, own)
-
-
-@torch.no_grad()
-def _fill(state, values):
-    for name, value in values.items():
-        state[name].copy_(value)
 
 
 def _with_outputs(model, which=None):

@@ -158,7 +158,10 @@ def copy_of(model: Any) -> nn.Module:
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
-    return copy.deepcopy(model, computed)
+    own = copy.deepcopy(model, computed)
+    for name, module in own.named_modules():  # copies of graphs forget which buffers are no state
+        module._non_persistent_buffers_set |= model.get_submodule(name)._non_persistent_buffers_set
+    return own
 
 
 def answer_of(said: Any) -> Tensor:

@@ -40,6 +40,7 @@ from rich.table import Table
 
 from adapt.source_free.adaptation import CANDIDATES, METHODS, adapt
 from adapt.source_free.choice import choice
+from adapt.source_free.engine import Method
 from adapt.source_free.methods import SHOT, AaD
 from adapt.source_free.sfda2 import SFDA2
 from sims.shift_sources import bound, predicted, trained
@@ -50,7 +51,7 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.sfda2"
 TASKS = (*SHIFTS, *FROM_FILES)
-ADAPTED = {
+ADAPTED: dict[str, Method] = {
     "adabn": METHODS["adabn"],
     "tent": METHODS["tent"],
     "shot-im": SHOT(gamma=0.0),
@@ -65,7 +66,7 @@ ADAPTED = {
     "sfda2 a1": SFDA2(alpha0=1.0),
     "sfda2-paper": METHODS["sfda2-paper"],
 }
-MANY = {"aad a1": AaD(alpha0=1.0), "aad a1 b0": AaD(alpha0=1.0, beta=0.0)}
+MANY: dict[str, Method] = {"aad a1": AaD(alpha0=1.0), "aad a1 b0": AaD(alpha0=1.0, beta=0.0)}
 ROWS = ("source", *ADAPTED, *MANY, "auto", "bound")
 LONGER = {"lt": 30}  # epochs
 
