@@ -64,8 +64,8 @@ def client_app(
         model:   makes one; its weights are replaced by those that are sent.
         data:    of a client, by its number.
         classes: at all clients together.
-        config:  settings of the training, of the counts, and the seed (with `epsilon` the client's secret); how
-                 often and who is the server's.
+        config:  settings of the training, of the counts, and the seed (with `epsilon` the client's secret);
+                 how often and who is the server's.
     """
     app = ClientApp()
 
