@@ -1,5 +1,11 @@
-"""Images to learn diffusion and guides of: digits, MNIST and its kin of a file, frames of ray-cast rooms."""
+"""Images for studies, from 0 to 1: digits that come along, others of files, frames of ray-cast rooms.
 
+MNIST (LeCun et al. 1998) and its kin, N-MNIST (Orchard et al. 2015) and Omniglot (Lake et al. 2015) are not
+part of the toolkit; a study is told where they are.
+"""
+
+import io
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +14,7 @@ import torch
 from torch import Tensor
 
 from perception.pinhole import Pinhole
-from sims import labelled
+from sims import nmnist
 from sims.world import Path as Way
 from sims.world import World
 
@@ -18,8 +24,8 @@ FARTHEST = 10.0  # m; rooms are smaller
 class Images(NamedTuple):
     """Pictures and what is known of them.
 
-    pixels: (n, 1, h, w) from 0 to 1.
-    labels: (n,) digits, or zeros.
+    pixels: (n, channels, h, w) float32 from 0 to 1.
+    labels: (n,) from 0, or zeros.
     depth:  (n, h, w) m, or None.
     """
 
@@ -36,7 +42,10 @@ class Images(NamedTuple):
 
 def digits() -> Images:
     """The 1,797 scans of handwritten digits that come with scikit-learn, 8 x 8 pixels."""
-    return Images(*(torch.from_numpy(array) for array in labelled.digits()))
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return _images(found.images[:, None] / 16, found.target)
 
 
 def of_file(path: str | Path) -> Images:
@@ -55,16 +64,62 @@ def of_file(path: str | Path) -> Images:
             (pixels, *_), (labels, *_) = found
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npz with images and labels: {error}") from None
-    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+    if pixels.ndim != 3 or not pixels.size or labels.shape != pixels.shape[:1]:
         raise ValueError(
             f"{path} has images {pixels.shape} and labels {labels.shape}; (n, h, w) and (n,) are accepted"
         )
     values = pixels.astype(np.float32)
     low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / max(high - low, 1e-9)
-    return Images(torch.from_numpy(scaled)[:, None], torch.from_numpy(labels.astype(np.int64)))
+    if not np.isfinite(high - low):
+        raise ValueError(f"{path} has pixels that are not finite")
+    return _images(((values - low) / max(high - low, 1e-9))[:, None], labels)
+
+
+def event_counts(path: str | Path) -> Images:
+    """N-MNIST recordings as images of 2 x 20 x 20: events of each polarity, compressed, up to 1.
+
+    Args:
+        path: see `sims.nmnist.load`.
+    """
+    streams, labels = nmnist.load(path)
+    x = np.zeros((len(streams), 2, 17, 17), np.float32)
+    for image, stream in zip(x, streams):
+        np.add.at(image, (stream.p.astype(int), stream.y // 2, stream.x // 2), 1)
+    x = np.log1p(x) / np.log1p(x.max((1, 2, 3), keepdims=True).clip(1))
+    return _images(np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2))), labels)
+
+
+def omniglot(path: str | Path, side: int = 14) -> Images:
+    """Characters as images of `side` x `side`, ink 1: each character of each alphabet is a class.
+
+    Args:
+        path: a zip with ALPHABET/CHARACTER/IMAGE.png somewhere in it.
+        side: pixels.
+    Raises:
+        ValueError: there are no such images in it.
+    """
+    from PIL import Image
+
+    x, names = [], []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                parts = name.split("/")
+                if name.endswith(".png") and len(parts) >= 3 and parts[-2].startswith("character"):
+                    with Image.open(io.BytesIO(archive.read(name))) as image:
+                        small = image.convert("L").resize((side, side), Image.Resampling.BOX)
+                    x.append(1 - np.asarray(small, np.float32) / 255)
+                    names.append("/".join(parts[-3:-1]))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no zip of Omniglot: {error}") from None
+    if not x:
+        raise ValueError(f"{path} has no ALPHABET/characterNN/*.png in it")
+    ink = np.stack(x)[:, None]
+    return _images(
+        ink / ink.max((1, 2, 3), keepdims=True).clip(1e-6), np.unique(names, return_inverse=True)[1]
+    )
 
 
 def rooms(n: int, side: int = 32, seed: int = 0) -> Images:
@@ -85,3 +140,7 @@ def split(images: Images, test: int, seed: int = 0) -> tuple[Images, Images]:
     """Images to train on, and others to test on."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(images.pixels)))
     return images.take(order[test:]), images.take(order[:test])
+
+
+def _images(pixels: np.ndarray, labels: np.ndarray) -> Images:
+    return Images(torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(labels.astype(np.int64)))

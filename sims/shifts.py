@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import rotate
 
-from sims import labelled
+from sims.images import digits, omniglot
 from sims.shapes import SHAPES, clouds
 
 DIGITS = 10
@@ -125,16 +125,17 @@ def omni(seed: int, data: str | Path) -> Shift:
 
     Args:
         seed: which characters, and which people.
-        data: zip of Omniglot, see `sims.labelled.omniglot`.
+        data: zip of Omniglot, see `sims.images.omniglot`.
     Raises:
-        ValueError: as of `sims.labelled.omniglot`, or a character that one person alone has written.
+        ValueError: as of `sims.images.omniglot`, or a character that one person alone has written.
     """
     rng = np.random.default_rng([seed, 6])
-    found = labelled.omniglot(data, SIDE)
-    x, y = found.x[:, 0].astype(float), np.full(len(found.y), -1)
+    images = omniglot(data, SIDE)
+    x, characters = images.pixels[:, 0].double().numpy(), images.labels.numpy()
+    y = np.full(len(x), -1)
     parts: tuple[list[int], list[int]] = [], []
-    for k, character in enumerate(rng.permutation(np.unique(found.y))[:CHARACTERS]):
-        own = rng.permutation(np.flatnonzero(found.y == character))
+    for k, character in enumerate(rng.permutation(np.unique(characters))[:CHARACTERS]):
+        own = rng.permutation(np.flatnonzero(characters == character))
         if len(own) < 2:
             raise ValueError(
                 f"{data} must have each character twice at least, number {character} is there once"
@@ -171,8 +172,8 @@ def _shift(name, classes, source, target, per_class=False):
 
 
 def _digits():
-    found = labelled.digits()
-    return found.x[:, 0].astype(float), found.y
+    images = digits()
+    return images.pixels[:, 0].double().numpy(), images.labels.numpy()
 
 
 def _tailed(y, rows, share):

@@ -1,5 +1,6 @@
 """A classifier of which only answers are to be had: counted, limited, cached, checked, asked in batches."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -34,7 +35,7 @@ class BlackBox:
         predict: (n, ...) float32 -> (n, classes) probabilities: any function, an `Endpoint`,
                  `predictor(model)`.
         classes: of its answers.
-        name:    for messages, and for the cache.
+        name:    for messages.
         labels:  names of the classes: where two endpoints have the same name, they mean the same.
         budget:  queries it may be asked, an input is one; None: any number.
         batch:   inputs that are sent at once.
@@ -59,6 +60,8 @@ class BlackBox:
                 f"classes must be at least 2, batch at least 1 and budget at least 0, got {classes}, {batch} "
                 f"and {budget}"
             )
+        if cache is not None and cache.classes != classes:
+            raise ValueError(f"{cache.path} has answers of {cache.classes} classes, not {classes}")
         if labels is not None and len(set(labels)) != classes:
             raise ValueError(f"{classes} classes need as many different labels, got {list(labels)}")
         self.predict, self.classes, self.name = predict, classes, name
@@ -71,7 +74,9 @@ class BlackBox:
     @overload
     def __call__(self, x: np.ndarray) -> np.ndarray: ...
     def __call__(self, x):
-        """Probabilities (n, classes) of inputs (n, ...): float64, or a float32 tensor for a tensor.
+        """Probabilities (n, classes) of inputs (n, ...): float64, or for a tensor one of its type and device.
+
+        Of a tensor of whole numbers they are float32.
 
         Raises:
             BudgetExceeded: before a batch for which the budget does not suffice; earlier ones are cached.
@@ -82,7 +87,8 @@ class BlackBox:
             return self._asked(np.ascontiguousarray(x, np.float32))
         if x.requires_grad and torch.is_grad_enabled():
             raise ValueError(f"{self.name} has no gradient; ask it about x.detach() and see zo_grad")
-        return torch.from_numpy(self._asked(x.detach().cpu().float().contiguous().numpy())).to(x)
+        p = torch.from_numpy(self._asked(x.detach().cpu().float().contiguous().numpy()))
+        return p.to(x if x.is_floating_point() else x.float())
 
     def _asked(self, x: np.ndarray) -> np.ndarray:
         if x.ndim < 2 or not np.isfinite(x).all():
@@ -110,10 +116,12 @@ class BlackBox:
 def predictor(model: Any) -> Predict:
     """What asks a model at hand: an `nn.Module` that gives logits, or one of scikit-learn's.
 
-    The module is asked in evaluation mode and left in the one it was in; scikit-learn's get flat inputs.
+    A module is copied as it is now, in evaluation mode: a server's threads may ask it at once, and it may be
+    trained further. scikit-learn's get flat inputs.
     """
     if isinstance(model, nn.Module):
-        return lambda x: _of_module(model, x)
+        asked = copy.deepcopy(model).eval()
+        return lambda x: _of_module(asked, x)
     if hasattr(model, "predict_proba"):
         return lambda x: model.predict_proba(x.reshape(len(x), -1))
     raise TypeError(
@@ -124,10 +132,5 @@ def predictor(model: Any) -> Predict:
 
 @torch.no_grad()
 def _of_module(model: nn.Module, x: np.ndarray) -> np.ndarray:
-    training = model.training
-    model.eval()
-    try:
-        device = next(model.parameters()).device
-        return model(torch.tensor(x, device=device)).double().softmax(-1).cpu().numpy()
-    finally:
-        model.train(training)
+    device = next(model.parameters()).device
+    return model(torch.tensor(x, device=device)).double().softmax(-1).cpu().numpy()

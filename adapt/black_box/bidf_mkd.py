@@ -108,12 +108,8 @@ class MetaLearner:
     ):
         if not len(apis):
             raise ValueError("there is no endpoint to learn from")
-        self.apis, self.model, self.shape, self.config = (
-            list(apis),
-            copy.deepcopy(model),
-            tuple(shape),
-            config,
-        )
+        self.apis, self.model = list(apis), copy.deepcopy(model).train()
+        self.shape, self.config = tuple(shape), config
         self.ways = _ways(self.apis, self.model, self.shape)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.rate)
         self.random = torch.Generator().manual_seed(config.seed)
@@ -142,12 +138,10 @@ class MetaLearner:
             advance: told the updates done and the accuracy on queries after each.
         Raises:
             BudgetExceeded: an endpoint may not be asked further. Nothing is lost: raise its budget and train
-                            on, or
-                save, and resume later.
+                            on, or save, and resume later.
             Unavailable:    likewise, of an endpoint that does not answer.
         """
         end = self.config.updates if updates is None else min(self.update + updates, self.config.updates)
-        self.model.train()
         while self.update < end:
             while len(self.waiting) < self.config.episodes:
                 self.waiting.append(self._episode())
@@ -333,22 +327,30 @@ def meta_learn(
         model:      gives logits; it is not changed.
         shape:      of one input; inputs are from 0 to 1.
         config:     settings.
-        checkpoint: a file to go on from if it is there; it is written whenever an endpoint stops answering.
+        checkpoint: a file to go on from if it is there; it is written after every update that endpoints were
+                    asked for, and at the end, whatever the end is.
         advance:    told the updates done and the accuracy on queries after each.
     Returns:
         The meta-model, for `few_shot`.
     Raises:
         BudgetExceeded, Unavailable: an endpoint does not answer further; with a checkpoint, the same call
-                                     goes on
-            from there.
+                                     goes on from there.
     """
     learner = MetaLearner(apis, model, shape, config)
     if checkpoint is None:
         return learner.train(advance=advance)
     if Path(checkpoint).exists():
         learner.resume(checkpoint)
+    asked = [api.queries for api in apis]
+
+    def kept(update: int, accuracy: float) -> None:
+        nonlocal asked
+        if asked != (asked := [api.queries for api in apis]):
+            learner.save(checkpoint)
+        advance(update, accuracy)
+
     try:
-        return learner.train(advance=advance)
+        return learner.train(advance=kept)
     finally:
         learner.save(checkpoint)
 

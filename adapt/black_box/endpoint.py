@@ -34,6 +34,10 @@ class Retry:
     longest: float = 30.0
     sleep: Callable[[float], object] = time.sleep
 
+    def __post_init__(self):
+        if min(self.times, self.wait, self.longest) < 0:
+            raise ValueError(f"times, wait and longest must be at least 0, got {self}")
+
 
 class Endpoint:
     """A classifier behind an address, for `BlackBox`: arrays (n, ...) in, probabilities (n, classes) out.
@@ -59,14 +63,16 @@ class Endpoint:
         retry: Retry = Retry(),
     ):
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
             raise ValueError(f"accepted are addresses like http://host:port/name, got {url!r}")
+        if timeout <= 0:
+            raise ValueError(f"timeout must be above 0 s, got {timeout}")
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         self.url, self.timeout, self.kind, self.retry = url, timeout, KINDS[kind], retry
         self.headers = dict(headers or {})
         self.attempts = 0
-        self._parts = parts
+        self._parts, self._port = parts, parts.port  # a port that is none is a ValueError
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Ask about inputs.
@@ -82,10 +88,7 @@ class Endpoint:
             self.attempts += 1
             try:
                 status, kind, answer = self._sent(body)
-            except (
-                OSError,
-                http.client.HTTPException,
-            ) as error:  # time-outs and broken connections are OSError
+            except (OSError, http.client.HTTPException) as error:  # time-outs are OSError, too
                 reasons.append(f"{type(error).__name__}: {error}")
                 continue
             if status in PASSING:
@@ -104,7 +107,7 @@ class Endpoint:
     def _sent(self, body: bytes) -> tuple[int, str, bytes]:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self.timeout)
+        connection = kind(self._parts.hostname or "", self._port, timeout=self.timeout)
         path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
         try:
             headers = {"Content-Type": self.kind, "Accept": self.kind, **self.headers}

@@ -79,13 +79,8 @@ class Inversion:
         seed: int = 0,
         model: nn.Module | None = None,
     ):
-        self.targets, self.shape, self.config, self.seed, self.model = (
-            targets,
-            tuple(shape),
-            config,
-            seed,
-            model,
-        )
+        self.targets, self.shape, self.config = targets, tuple(shape), config
+        self.seed, self.model = seed, model
         self.random = torch.Generator().manual_seed(seed)
         self.z = torch.randn(len(targets), config.noise, generator=self.random).requires_grad_()
         with torch.random.fork_rng(devices=[]):
@@ -106,9 +101,16 @@ class Inversion:
     def run(self, api: BlackBox) -> tuple[Tensor, Tensor]:
         """Go on to the end: (b, *shape) the best input for each target, (b, classes) the answer to it.
 
-        An exception of the endpoint leaves the inversion before the step in which it came: run goes on from
-                                                                                            there.
+        An exception of the endpoint leaves the inversion before the step in which it came; run goes on from
+        there, and what was answered in this step is asked again, unless the endpoint has a cache.
+
+        Raises:
+            ValueError: a target is no class of the endpoint.
         """
+        if not bool(((self.targets >= 0) & (self.targets < api.classes)).all()):
+            raise ValueError(
+                f"{api.name} has classes 0 to {api.classes - 1}, targets are {self.targets.unique()}"
+            )
         while not self.done:
             self._take(api)
         return self.images, self.answers
@@ -191,8 +193,8 @@ def invert(
     Returns:
         (b, *shape) inputs from 0 to 1, (b, classes) the endpoint's probabilities of them.
     Raises:
-        BudgetExceeded: the budget does not suffice; nothing is returned then, `Inversion` keeps what there
-                        is.
+        BudgetExceeded: the budget does not suffice; nothing is returned, where `Inversion` keeps what it has.
+        ValueError:     a target is no class of the endpoint.
     """
     return Inversion(targets, shape, config, seed, model).run(api)
 

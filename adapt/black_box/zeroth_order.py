@@ -1,5 +1,6 @@
 """Gradients of what can only be evaluated, from finite differences along random directions."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -32,7 +33,7 @@ def zo_grad(
         directions: q.
         radius:     mu; where the loss is constant in pieces, as of trees, it must reach over these.
         antithetic: both ways along each direction.
-        chunk:      directions that are evaluated at once; None: all.
+        chunk:      directions that are drawn and evaluated at once; None: all.
         generator:  of the directions.
     Returns:
         (b, ...) gradient, (b,) loss at x (None if antithetic: it is not evaluated).
@@ -42,7 +43,7 @@ def zo_grad(
         raise ValueError(
             f"directions and chunk must be at least 1 and radius above 0, got {directions}, {chunk}, {radius}"
         )
-    b, d = len(x), x[0].numel()
+    b, d = len(x), math.prod(x.shape[1:])
     base = None if antithetic else loss(x[None])[0]
     total = torch.zeros(b, d, dtype=x.dtype, device=x.device)
     sizes = [chunk or directions] * (directions // (chunk or directions))

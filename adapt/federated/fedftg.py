@@ -124,7 +124,8 @@ class FedFTG:
         """Steps of the generator, one for each client in turn."""
         c = self.config
         self.generator.train()
-        for p in model.parameters():
+        learning = [p for p in model.parameters() if p.requires_grad]
+        for p in learning:
             p.requires_grad_(False)
         found = {"discrepancy": 0.0, "client cross entropy": 0.0, "alike": 0.0}
         for _ in range(c.generator_steps):
@@ -141,6 +142,6 @@ class FedFTG:
                 found["discrepancy"] += float(apart.detach()) / c.generator_steps
                 found["client cross entropy"] += float(sure.detach()) / c.generator_steps
                 found["alike"] += float(alike.detach()) / c.generator_steps / len(clients)
-        for p in model.parameters():
+        for p in learning:
             p.requires_grad_(True)
         return found

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from adapt.federated.local import Data, labels_of, seeded, train_locally
-from adapt.federated.rounds import NOISE, FederateConfig, Refine, Round, counts_of
+from adapt.federated.rounds import NOISE, FederateConfig, Refine, Round, counts_of, repaired
 from adapt.federated.uploads import (
     Exclusion,
     Weights,
@@ -64,7 +64,8 @@ def client_app(
         model:   makes one; its weights are replaced by those that are sent.
         data:    of a client, by its number.
         classes: at all clients together.
-        config:  settings of the training, of the counts, and the seed; how often and who is the server's.
+        config:  settings of the training, of the counts, and the seed (with `epsilon` the client's secret);
+                 how often and who is the server's.
     """
     app = ClientApp()
 
@@ -151,7 +152,7 @@ class FedFTGStrategy(FedAvg):
         if self.refine is not None:
             counts = torch.tensor([kept[k][1][COUNTS] for k in order], dtype=torch.float32)
             models = [self._with(w) for w in weights]
-            repair = self.refine(self.model.eval(), models, counts, server_round - 1)
+            repair = repaired(self.refine, self.model, models, counts, server_round - 1)
             refined = None if self.score is None else float(self.score(self.model.eval()))
         loss = float(np.average([float(kept[k][1]["loss"]) for k in order], weights=samples))  # type: ignore[arg-type]
         norms = {k: update_norm(*self._parameters(kept[k][0])) for k in order}
@@ -172,8 +173,8 @@ class FedFTGStrategy(FedAvg):
             return node, f"its reply names client {client} with {samples} samples"
         if not isinstance(counts, list) or len(counts) != self.classes or not np.isfinite(counts).all():
             return client, f"its label counts are not {self.classes} numbers"
-        if min(counts) < 0:
-            return client, "its label counts are negative"
+        if min(counts) < 0 or not any(counts):
+            return client, "its label counts are negative, or all 0"
         wrong = fault(weights, self.sent)
         return client, wrong or fault(*self._parameters(weights), self.norm_bound)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Weights = dict[str, Tensor]  # by name
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -80,17 +81,20 @@ def train_locally(
         rng:        draws the batches, and seeds what is random in the model.
         number:     of the round, from 0.
         correction: of the gradient.
+    Raises:
+        ValueError: there was no batch, as of a loader that can be gone through but once.
     """
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     rate = config.rate_in(number)
     optimizer = torch.optim.SGD(model.parameters(), rate, weight_decay=config.decay)
     device = next(model.parameters()).device
     model.train()
+    alone = not any(isinstance(m, _BatchNorm) for m in model.modules())
     steps, total = 0, torch.zeros((), device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**62)))
         for _ in range(config.epochs):
-            for x, y in _batches(data, config.batch, rng):
+            for x, y in _batches(data, config.batch, rng, alone):
                 loss = F.cross_entropy(model(x.to(device)), y.to(device))
                 optimizer.zero_grad()
                 loss.backward()
@@ -98,7 +102,11 @@ def train_locally(
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 optimizer.step()
                 steps, total = steps + 1, total + loss.detach()
-    return Trained(steps, float(total) / max(steps, 1))
+    if not steps:
+        raise ValueError(
+            "there is no batch to train on; a loader must start anew each time it is gone through"
+        )
+    return Trained(steps, float(total) / steps)
 
 
 def labels_of(data: Data) -> np.ndarray:
@@ -108,12 +116,18 @@ def labels_of(data: Data) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *(y.cpu().numpy() for _, y in data)])
 
 
-def _batches(data: Data, batch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    data: Data, batch: int, rng: np.random.Generator, alone: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in a new order; a last sample that may not be alone goes with those before it."""
     if not isinstance(data, tuple):
         yield from data
         return
     x, y = data
-    for part in torch.from_numpy(rng.permutation(len(x))).split(batch):
+    parts = list(torch.from_numpy(rng.permutation(len(x))).split(batch))
+    if not alone and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for part in parts:
         yield x[part], y[part]
 
 

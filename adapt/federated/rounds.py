@@ -57,8 +57,9 @@ class FederateConfig:
     norm_bound:    largest norm of an update that is used; None: any. The history tells what norms are usual.
     share_counts:  whether clients tell how many samples they have of each class; else the server knows only
                    how many there are, and takes every class for equally frequent.
-    epsilon:       of Laplace noise on these counts, see `noisy_counts`; None: exact.
-    seed:          of who is asked, and of batches at the clients.
+    epsilon:       of Laplace noise on these counts, see `noisy_counts`; None: exact. It is drawn of the
+                   seed, and hides nothing from a server that knows it.
+    seed:          of who is asked, and of batches and noise at the clients.
     """
 
     rounds: int = 20
@@ -86,7 +87,7 @@ class Round:
     norms:    of the others' updates, by client.
     merged:   score of the merged weights; None without a score.
     refined:  score after the repair; None without one.
-    repair:   what the repair reports.
+    repair:   what the repair reports, see `repaired`.
     """
 
     asked: tuple[int, ...]
@@ -170,11 +171,15 @@ def chosen(clients: int, participation: float, rng: np.random.Generator) -> tupl
 
 
 def counts_of(labels: np.ndarray, classes: int, config: FederateConfig, rng: np.random.Generator) -> Tensor:
-    """(classes,) what a client says of its labels: exact, with noise, or only how many there are."""
-    counts = label_counts(labels, classes)
-    if not config.share_counts:
+    """(classes,) what a client says of its labels: exact, with noise, or only how many there are.
+
+    The last also where noise leaves nothing of the counts.
+    """
+    told = label_counts(labels, classes)
+    if config.share_counts and config.epsilon is not None:
+        told = noisy_counts(told, config.epsilon, rng)
+    if not config.share_counts or not told.any():
         return torch.full((classes,), len(labels) / classes)
-    told = counts if config.epsilon is None else noisy_counts(counts, config.epsilon, rng)
     return torch.tensor(told, dtype=torch.float32)
 
 
@@ -217,11 +222,27 @@ def _finished(model, uploads, excluded, asked, number, clients, rule, refine, sc
     merged, refined, repair = _scored(score, model), None, {}
     if refine is not None:
         counts = torch.stack([u.counts for u in uploads])
-        repair = refine(model.eval(), list(_models(model, uploads)), counts, number)
+        repair = repaired(refine, model, list(_models(model, uploads)), counts, number)
         refined = _scored(score, model)
     loss = float(np.average([u.loss for u in uploads], weights=[u.samples for u in uploads]))
     norms = {u.client: update_norm(u.weights, start) for u in uploads}
     return Round(asked, tuple(excluded), loss, norms, merged, refined, repair)
+
+
+def repaired(
+    refine: Refine, model: nn.Module, clients: Sequence[nn.Module], counts: Tensor, number: int
+) -> dict[str, float]:
+    """Repair the model in place; what is reported of it.
+
+    {"undone": 1.0} where its weights were not finite afterwards, and are those from before again: all clients
+    would fail on them from then on.
+    """
+    before = parameters_of(model) | buffers_of(model)
+    report = refine(model.eval(), clients, counts, number)
+    if fault(parameters_of(model) | buffers_of(model), before) is None:
+        return report
+    put(model, before)
+    return {"undone": 1.0}
 
 
 def _models(model: nn.Module, uploads: Sequence[Upload]) -> Iterable[nn.Module]:

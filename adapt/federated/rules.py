@@ -56,6 +56,10 @@ class FedProx:
 
     mu: float = 1e-2
 
+    def __post_init__(self):
+        if not self.mu >= 0:
+            raise ValueError(f"mu must be at least 0, got {self.mu}")
+
     def correction(self, client: int) -> Correction:
         return Correction(pull=self.mu)
 
@@ -76,6 +80,10 @@ class FedDyn:
     alpha: float = 1e-2
     server: Weights = field(default_factory=dict)
     own: dict[int, Weights] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.alpha > 0:
+            raise ValueError(f"alpha must be above 0, got {self.alpha}; FedAvg() does without")
 
     def correction(self, client: int) -> Correction:
         h = self.own.get(client)

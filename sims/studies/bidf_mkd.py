@@ -26,211 +26,36 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from adapt.black_box import (
-    BlackBox,
-    Endpoint,
-    InversionConfig,
-    MetaConfig,
-    MetaLearner,
-    Server,
-    few_shot,
-    invert,
-    predictor,
-)
-from adapt.black_box.episodes import adapted, answers_kl, outer
-from adapt.black_box.memory import Task, TaskMemory
-from sims.labelled import Images, digits, omniglot
+from adapt.black_box import BlackBox
+from sims.endpoints import endpoints
+from sims.few_shot import FILE, SPLITS, Classes, accuracies, characters, tasks_of, turned_digits
+from sims.meta_learners import RATE, ROWS, trained
 from sims.studies.record import Record
 from sims.table import interval
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.bidf_mkd"
-WAYS, QUERIES = 5, 15
-FILE = "omniglot/images_background_small1.zip"
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which each arm has its best on validation tasks
-STEPS, RATE = 10, 0.1  # of adaptation, and of the learning of tasks of the memory
 N_VALIDATION = 40  # tasks
-INVERSION = InversionConfig(iterations=80, directions=20, rate=0.01, noise=32, width=16)
-META = MetaConfig(
-    rate=3e-3, per_class=10, steps=5, rate_inside=0.1, memory_steps=5, memory_rate=RATE, warm_up=50,
-    patience=10, inversion=INVERSION,
-)  # fmt: skip
-VARIANTS: dict[str, dict[str, Any]] = {
-    "bidf-mkd": {},
-    "plain query": {"query": "plain"},
-    "same query": {"query": "support"},
-    "no replay": {"replay": False},
-}
-ROWS = ("random", "clone", *VARIANTS, "real data")
 
 
-@dataclass(frozen=True)
-class World:
-    """Real images of classes, (n, 1, h, w) for each; the endpoints' classes are of `train`."""
-
-    train: list[Tensor]
-    validation: list[Tensor]
-    test: list[Tensor]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.train[0].shape[1:])
-
-
-def turned(images: Images) -> tuple[list[Tensor], list[int]]:
-    """Images of every class in five ways, each a class of its own, and what class they were."""
-    ways: list[Callable[[Tensor], Tensor]] = [
-        lambda x: x,
-        lambda x: x.rot90(1, (2, 3)),
-        lambda x: x.rot90(2, (2, 3)),
-        lambda x: x.transpose(2, 3),
-        lambda x: 1 - x,
-    ]
-    found = [(way(torch.from_numpy(images.x[images.y == c])), c) for c in range(10) for way in ways]
-    return [x.contiguous() for x, _ in found], [c for _, c in found]
-
-
-def world(args: argparse.Namespace, seed: int) -> World:
+def world(args: argparse.Namespace, seed: int) -> Classes:
     """The classes of a seed."""
-    rng = np.random.default_rng(seed)
-    if args.dataset == "omniglot":
-        images = omniglot(Path(args.data) / FILE)
-        classes = [torch.from_numpy(images.x[images.y == c]) for c in range(images.y.max() + 1)]
-        order = rng.permutation(len(classes))
-        cuts = [len(classes) * 6 // 10, len(classes) * 7 // 10]
-        parts = np.split(order, cuts)
-    else:
-        classes, digit = turned(digits())
-        if args.split == "digit":
-            of = np.array(digit)
-            mixed = rng.permutation(10)
-            parts = [np.flatnonzero(np.isin(of, part)) for part in np.split(mixed, [7, 8])]
-        else:
-            parts = np.split(rng.permutation(len(classes)), [35, 40])
-    train, validation, test = ([classes[k] for k in part] for part in parts)
-    return World(train, validation, test)
+    return characters(args.data, seed) if args.dataset == "omniglot" else turned_digits(args.split, seed)
 
 
-def tasks_of(classes: Sequence[Tensor], shots: int, number: int, seed: int) -> list[Task]:
-    """Tasks of real images."""
-    memory = TaskMemory()
-    for k, x in enumerate(classes):
-        memory.add(f"{k:04d}", x)
-    generator = torch.Generator().manual_seed(seed)
-    return [memory.task(WAYS, shots, QUERIES, generator) for _ in range(number)]
-
-
-def network(shape: tuple[int, ...], seed: int, hidden: int = 64) -> nn.Module:
-    """The meta-model, and the endpoints' of torch."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        size = int(np.prod(shape))
-        return nn.Sequential(nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, WAYS))
-
-
-def endpoints(
-    known: World, number: int, seed: int, stack: ExitStack, http: bool
-) -> tuple[list[BlackBox], list[float]]:
-    """Classifiers of five training classes each, of three kinds in turn; their accuracies on other images."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neural_network import MLPClassifier
-
-    rng = np.random.default_rng((seed, 1))
-    models: dict[str, tuple[Any, int]] = {}
-    names, accuracies = [], []
-    for k in range(number):
-        classes = rng.permutation(len(known.train))[:WAYS]
-        x = torch.cat([known.train[c] for c in classes])
-        y = torch.arange(WAYS).repeat_interleave(torch.tensor([len(known.train[c]) for c in classes]))
-        order = torch.from_numpy(rng.permutation(len(x)))
-        test, train = order[: len(x) // 5], order[len(x) // 5 :]
-        model: Any
-        if k % 3 == 0:
-            model = _taught(network(known.shape, 1000 * seed + k), x[train], y[train])
-        else:
-            kind = (
-                MLPClassifier((32,), max_iter=200, tol=1e-2, random_state=k)
-                if k % 3 == 1
-                else LogisticRegression(C=1.0)
-            )
-            model = kind.fit(x[train].flatten(1).numpy(), y[train].numpy())
-        models[f"api{k}"] = (predictor(model), WAYS)
-        said = models[f"api{k}"][0](x[test].numpy())
-        accuracies.append(float(np.mean(said.argmax(1) == y[test].numpy())))
-        names.append([str(c) for c in classes])
-    server = stack.enter_context(Server(models)) if http else None
-    apis = [
-        BlackBox(predict if server is None else Endpoint(server.url(name)), WAYS, name=name, labels=labels)
-        for (name, (predict, _)), labels in zip(models.items(), names)
-    ]
-    return apis, accuracies
-
-
-def _taught(model: nn.Module, x: Tensor, y: Tensor, steps: int = 200) -> nn.Module:
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model
-
-
-def clone(
-    api: BlackBox, model: nn.Module, shape: tuple[int, ...], config: MetaConfig, seed: int
-) -> nn.Module:
-    """A network that has learned an endpoint's answers to inputs recovered from it."""
-    targets = torch.arange(WAYS).repeat_interleave(2 * config.per_class)
-    x, p = invert(api, targets, shape, config.inversion, seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(200):
-        optimizer.zero_grad()
-        answers_kl(model(x), p).backward()
-        optimizer.step()
-    return model
-
-
-def on_real_data(known: World, model: nn.Module, config: MetaConfig, seed: int) -> nn.Module:
-    """MAML on the images that the endpoints were trained on."""
-    memory = TaskMemory()
-    for k, x in enumerate(known.train):
-        memory.add(f"{k:04d}", x)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.rate)
-    for _ in range(config.updates):
-        optimizer.zero_grad()
-        for _ in range(config.episodes):
-            task = memory.task(WAYS, config.shots, config.queries, generator)
-            start = dict(model.named_parameters())
-            steps, rate = config.memory_steps, config.memory_rate
-            end = adapted(model, start, *task.support, F.cross_entropy, steps, rate)
-            outer(model, end, *task.query, F.cross_entropy)[0].backward()
-        optimizer.step()
-    return model
-
-
-def accuracies(model: nn.Module, tasks: Sequence[Task], rate: float) -> np.ndarray:
-    """Accuracy on the query of each task, after its support was learned."""
-    found = []
-    for task in tasks:
-        learned = few_shot(model, task.support, STEPS, rate)
-        with torch.no_grad():
-            found.append(float((learned(task.query[0]).argmax(1) == task.query[1]).double().mean()))
-    return np.array(found)
-
-
-def scored(model: nn.Module, known: World, shots: int, args: argparse.Namespace, seed: int) -> dict[str, Any]:
+def scored(
+    model: nn.Module, known: Classes, shots: int, args: argparse.Namespace, seed: int
+) -> dict[str, Any]:
     """Accuracies on test tasks, at the common rate and at that which is best on validation tasks."""
     validation = tasks_of(known.validation, shots, N_VALIDATION, seed + 1)
     rate = max(RATES, key=lambda r: accuracies(model, validation, r).mean())
@@ -240,21 +65,6 @@ def scored(model: nn.Module, known: World, shots: int, args: argparse.Namespace,
         "best": accuracies(model, test, rate).round(4).tolist(),
         "common": accuracies(model, test, RATE).round(4).tolist(),
     }
-
-
-def trained(
-    row: str, apis: Sequence[BlackBox], best: int, known: World, args: argparse.Namespace, seed: int
-) -> nn.Module:
-    """The network of a row, before it is adapted."""
-    model = network(known.shape, seed)
-    config = replace(META, updates=args.updates, seed=seed)
-    if row == "random":
-        return model
-    if row == "clone":
-        return clone(apis[best], model, known.shape, config, seed)
-    if row == "real data":
-        return on_real_data(known, model, config, seed)
-    return MetaLearner(apis, model, known.shape, replace(config, **VARIANTS[row])).train()
 
 
 def study(args: argparse.Namespace, record: Record, advance: Callable[[str], object]) -> dict[str, Any]:
@@ -280,11 +90,11 @@ def study(args: argparse.Namespace, record: Record, advance: Callable[[str], obj
 
 
 def one_run(
-    row: str, apis: Sequence[BlackBox], best: int, known: World, args: argparse.Namespace, seed: int
+    row: str, apis: Sequence[BlackBox], best: int, known: Classes, args: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     """Scores of a row by shots, the queries that it asked and CPU seconds of its training."""
     before, start = sum(api.queries for api in apis), time.process_time()
-    model = trained(row, apis, best, known, args, seed)
+    model = trained(row, apis, best, known, args.updates, seed)
     seconds = time.process_time() - start
     asked = sum(api.queries for api in apis) - before
     result = {str(shots): scored(model, known, shots, args, seed) for shots in args.shots}
@@ -358,7 +168,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", metavar="FOLDER", help=f"where the other is: {FILE}")
     add(
         "--split",
-        choices=("digit", "class"),
+        choices=SPLITS,
         default="digit",
         help="what test classes are new in; default: digit",
     )

@@ -51,7 +51,7 @@ from adapt.federated import (
 from adapt.federated.baselines import DistilConfig
 from adapt.federated.rounds import Refine
 from adapt.federated.rules import Rule
-from sims.labelled import Images, digits, event_counts, mnist
+from sims.images import Images, digits, event_counts, of_file
 from sims.studies.record import Record
 from sims.table import interval
 from tracking.program import Parser, output, positive, run
@@ -94,7 +94,7 @@ def loaded(name: str, folder: str | None) -> Images:
     if folder is None:
         raise ValueError(f"{name} is read from a folder, say which with --data; it has {FILES[name]} in it")
     path = Path(folder) / FILES[name]
-    return mnist(path, 6000) if name == "mnist" else event_counts(path)
+    return of_file(path).take(slice(6000)) if name == "mnist" else event_counts(path)
 
 
 def network(shape: tuple[int, ...], seed: int) -> nn.Module:
@@ -144,12 +144,12 @@ def repair(row: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> R
 def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Scores of a row with clients of a seed."""
     rng = np.random.default_rng((seed, round(1000 * alpha)))
-    order = rng.permutation(len(images.y))
+    x, y = images.pixels, images.labels
+    order = rng.permutation(len(y))
     test, train = np.split(order, [len(order) // 5])
-    x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
-    parts = dirichlet(images.y[train], CLIENTS, alpha, rng)
+    parts = dirichlet(y[train].numpy(), CLIENTS, alpha, rng)
     clients = [(x[train[p]], y[train[p]]) for p in parts]
-    shape = images.x.shape[1:]
+    shape = tuple(x.shape[1:])
 
     @torch.no_grad()
     def accuracy(model: nn.Module) -> float:

@@ -165,6 +165,14 @@ def test_convolutional_generators_start_from_the_weights_of_the_code():
         convolutional((1, 6, 8), 5)
 
 
+@pytest.mark.parametrize("targets", [[0, 3], [-1, 2]])
+def test_targets_that_the_endpoint_has_not(api_model, targets):
+    api = api_of(api_model)
+    with pytest.raises(ValueError, match="classes 0 to 2"):
+        invert(api, torch.tensor(targets), SHAPE, SMALL)
+    assert api.queries == 0
+
+
 @pytest.mark.parametrize(
     "wrong", [{"generator": "none"}, {"distance": "l2"}, {"iterations": 0}, {"radius": 0}]
 )
@@ -335,7 +343,23 @@ def test_budgets_that_end_in_the_middle_lose_nothing(tmp_path):
             assert spent <= budget
     assert stops > 5
     assert same(found, expected)
-    assert [a.queries for a in limited] >= [a.queries for a in whole]
+    assert all(a.queries >= b.queries for a, b in zip(limited, whole, strict=True))
+
+
+def test_a_process_that_is_killed_goes_on_from_its_last_questions(tmp_path):
+    path, copies = tmp_path / "state.pt", []
+
+    def advance(update, accuracy):
+        copies.append(path.read_bytes())
+
+    expected = meta_learn(apis(), network(9), SHAPE, META, checkpoint=path, advance=advance)
+    assert len(set(copies)) > 1
+    path.write_bytes(copies[-2])  # as it was when the process was killed
+    learner = MetaLearner(apis(), network(9), SHAPE, META)
+    learner.resume(path)
+    assert 0 < learner.update < META.updates
+    assert sum(api.queries for api in learner.apis) > 0
+    assert same(learner.train(), expected)
 
 
 def test_an_endpoint_that_goes_away_in_the_middle_loses_nothing():

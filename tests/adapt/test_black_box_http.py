@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -296,9 +297,35 @@ def test_what_does_not_pass_is_not_asked_again(reply, error, words):
         assert (api.predict.attempts, api.queries) == (1, 0)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "a/b", "http://", "ftp://127.0.0.1/x"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "a/b", "http://", "ftp://127.0.0.1/x", "http://a/b c", "http://a/\nb"]
+)
 def test_addresses_that_are_none(url):
     with pytest.raises(ValueError, match="accepted are addresses"):
         Endpoint(url)
     with pytest.raises(ValueError, match="npy, json"):
         Endpoint("http://127.0.0.1", kind="pickle")
+    for port in ("x", "99999"):
+        with pytest.raises(ValueError, match=r"[Pp]ort"):
+            Endpoint(f"http://127.0.0.1:{port}/a")
+
+
+@pytest.mark.parametrize("wrong", [{"times": -1}, {"wait": -0.1}, {"longest": -1.0}])
+def test_patience_out_of_range(wrong):
+    with pytest.raises(ValueError, match="at least 0"):
+        Retry(**wrong)
+    with pytest.raises(ValueError, match="above 0 s"):
+        Endpoint("http://127.0.0.1", timeout=0)
+
+
+def test_a_model_in_training_answers_many_at_once_as_in_evaluation():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(16, 3))
+    model[1].eval()
+    with Server({"a": (predictor(model), 3)}) as found:
+        url = found.url("a")
+        with ThreadPoolExecutor(4) as many:
+            answers = list(many.map(lambda _: Endpoint(url)(images()), range(24)))
+    assert all(np.array_equal(answers[0], p) for p in answers)
+    np.testing.assert_array_equal(answers[0], predictor(model)(images()))
+    assert (model.training, model[1].training) == (True, False)

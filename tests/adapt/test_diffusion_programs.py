@@ -126,7 +126,12 @@ def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
     np.savez(tmp_path / "b.npz", x=x[0], y=np.arange(6))
     np.savez(tmp_path / "c.npz", z=x)
     (tmp_path / "d.npz").write_bytes(b"no")
-    for name in "bcd":
+    (tmp_path / "e.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-40])
+    with open(tmp_path / "f.npz", "wb") as file:
+        np.save(file, x)
+    np.savez(tmp_path / "g.npz", x=np.where(x > 9, np.nan, x), y=np.arange(6))
+    np.savez(tmp_path / "h.npz", x=x[:0], y=np.arange(0))
+    for name in "bcdefgh":
         with pytest.raises(ValueError, match=rf"{name}\.npz"):
             of_file(tmp_path / f"{name}.npz")
 

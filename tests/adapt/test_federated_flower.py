@@ -150,6 +150,7 @@ def count(content, value):
         (lambda c: count(c, [1.0, 2.0]), "not 3 numbers"),
         (lambda c: count(c, [1.0, float("nan"), 0.0]), "not 3 numbers"),
         (lambda c: count(c, [1.0, -2.0, 0.0]), "negative"),
+        (lambda c: count(c, [0.0, 0.0, 0.0]), "all 0"),
     ],
 )
 def test_nonsense_is_left_out_and_named(change, words):

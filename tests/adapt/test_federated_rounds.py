@@ -337,6 +337,11 @@ def test_what_the_server_is_told_of_labels():
     assert counts_of(labels, 4, FederateConfig(share_counts=False), rng).tolist() == [1, 1, 1, 1]
     noisy = counts_of(labels, 4, FederateConfig(epsilon=1.0), rng)
     assert noisy.tolist() != [3, 0, 1, 0]
+    nothing = [
+        counts_of(labels[:2], 4, FederateConfig(epsilon=0.01), np.random.default_rng(k)) for k in range(60)
+    ]
+    assert all(told.sum() > 0 for told in nothing)
+    assert [0.5] * 4 in [told.tolist() for told in nothing]
 
 
 @pytest.mark.parametrize(
@@ -354,3 +359,25 @@ def test_rounds_to_a_score():
     found = federate(linear(), double(clients()), 2, config, score=lambda m: next(scores))
     assert found.scores == [0.1, 0.5, 0.4, 0.9]
     assert (found.rounds_to(0.5), found.rounds_to(0.6), found.rounds_to(0.95)) == (2, 4, None)
+
+
+def test_a_loader_that_can_be_gone_through_once_is_named():
+    (x, y), *rest = double(clients())
+    found = run(FedAvg(), 1, [((a, b) for a, b in [(x, y)]), *rest]).history[0]
+    assert [e.client for e in found.excluded] == [0]
+    assert "must start anew" in found.excluded[0].reason
+
+
+def test_a_last_sample_is_not_alone_where_statistics_need_two():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    config = FederateConfig(rounds=1, local=LocalConfig(epochs=2, batch=5))  # of 6, 9 and 12 samples
+    found = federate(model, clients(), 2, config)
+    assert found.history[0].excluded == ()
+    assert found.model[1].num_batches_tracked.item() == 2
+
+
+@pytest.mark.parametrize("wrong", [lambda: FedDyn(0.0), lambda: FedDyn(float("nan")), lambda: FedProx(-1.0)])
+def test_rules_out_of_range(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        wrong()

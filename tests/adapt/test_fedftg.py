@@ -194,6 +194,16 @@ def test_it_joins_what_no_client_knows_and_leaves_the_clients_alone(experts):
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_layers_that_do_not_learn_stay_so(experts):
+    model = merged(experts)
+    model[0].requires_grad_(False)
+    kept = copy.deepcopy(model)
+    FedFTG(generator(), FTGConfig(iterations=2))(model, experts, COUNTS, 0)
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+    assert torch.equal(model[0].weight, kept[0].weight)
+    assert not torch.equal(model[2].weight, kept[2].weight)
+
+
 def test_trust_is_what_makes_it_right(experts):
     """Told that each client has what the other one has, the model learns their mistakes."""
     model = merged(experts)
@@ -305,6 +315,17 @@ def test_the_repair_is_told_of_those_that_are_used_alone():
     data = [blobs([0, 1], each=5), (x * torch.nan, y)]
     federate(classifier(), data, 4, FederateConfig(rounds=2), refine=refine)
     assert seen == [(1, [[5.0, 5, 0, 0]], k) for k in range(2)]
+
+
+def test_a_repair_that_ruins_the_model_is_undone():
+    def ruin(model, clients, counts, number):
+        if number == 0:
+            model[0].weight.data.fill_(torch.nan)
+        return {"number": float(number)}
+
+    plain, found = federated(FedAvg(), None), federated(FedAvg(), ruin)
+    assert [r.repair for r in found.history] == [{"undone": 1.0}, {"number": 1.0}]
+    assert found.scores == plain.scores
 
 
 @pytest.mark.parametrize("span", [None, (-1.0, 2.0)])

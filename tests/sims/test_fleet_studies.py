@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sims import labelled
+from sims.few_shot import turned, turned_digits
+from sims.images import digits, event_counts, of_file, omniglot
+from sims.meta_learners import META
 from sims.studies import bidf_mkd, fedftg
 
 
@@ -49,22 +51,22 @@ def test_bidf_mkd_compares_rows_and_counts_queries(tmp_path, capsys):
     assert "bidf-mkd" in capsys.readouterr().out
     rows = json.loads(path.read_text())["parts"]
     assert rows["0, random"]["queries"] == 0
-    asked = bidf_mkd.META.queries_of(5)
+    asked = META.queries_of(5)
     assert rows["0, bidf-mkd"]["queries"] == asked == 2 * 80 * 21 * 50
     assert [len(rows["0, bidf-mkd"]["1"][at]) for at in ("common", "best")] == [4, 4]
 
 
 @pytest.mark.parametrize("split", ["digit", "class"])
 def test_test_classes_are_new(split):
-    args = bidf_mkd.parse(["--split", split])
-    known = bidf_mkd.world(args, 3)
+    known = turned_digits(split, 3)
     sizes = [len(part) for part in (known.train, known.validation, known.test)]
     assert sizes == [35, 5, 10]
     classes = [x.numpy().tobytes() for part in (known.train, known.validation, known.test) for x in part]
     assert len(set(classes)) == 50
     assert known.shape == (1, 8, 8)
     if split == "digit":  # of a digit all five are on the same side
-        plain = {x.tobytes() for c in range(10) for x in [labelled.digits().x[labelled.digits().y == c]]}
+        pixels, labels, _ = digits()
+        plain = {pixels[labels == c].numpy().tobytes() for c in range(10)}
         assert [sum(x.numpy().tobytes() in plain for x in part) for part in (known.train, known.test)] == [
             7,
             2,
@@ -72,7 +74,7 @@ def test_test_classes_are_new(split):
 
 
 def test_turned_images_are_as_large_and_differ():
-    images, of = bidf_mkd.turned(labelled.digits())
+    images, of = turned(digits())
     assert of == sorted(of)
     a, b, c, d, e = images[5:10]
     assert torch.equal(a.rot90(2, (2, 3)), c)
@@ -98,32 +100,39 @@ def test_what_cannot_be_done_is_said_in_a_line(main, argv, words, capsys):
     assert err.count("\n") == 1
 
 
-def test_files_of_images_are_read_or_refused(tmp_path):
-    x, y = np.full((3, 28, 28), 255, np.uint8), np.array([1, 2, 3], np.uint8)
-    np.savez(tmp_path / "a.npz", x=x, y=y)
-    found = labelled.mnist(tmp_path / "a.npz", 2)
-    assert found.x.shape == (2, 1, 28, 28)
-    assert found.x.max() == 1
-    assert found.y.tolist() == [1, 2]
-    np.savez(tmp_path / "b.npz", x=x)
-    np.savez(tmp_path / "c.npz", x=x, y=y[:2])
-    for name in ("b", "c"):
-        with pytest.raises(ValueError, match="must hold"):
-            labelled.mnist(tmp_path / f"{name}.npz")
-    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+def test_files_of_characters_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing")
     with pytest.raises(ValueError, match="has no ALPHABET"):
-        labelled.omniglot(tmp_path / "d.zip")
+        omniglot(tmp_path / "a.zip")
+    (tmp_path / "b.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-10])
+    with pytest.raises(ValueError, match="no zip of Omniglot"):
+        omniglot(tmp_path / "b.zip")
+
+
+def test_events_are_counted_by_place_and_polarity(tmp_path):
+    def event(x, y, p):
+        return bytes([x, y, p << 7, 0, 0])
+
+    for label, events in (("3", [(5, 7, 1), (4, 6, 1), (33, 33, 0)]), ("0", [])):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "00001.bin").write_bytes(b"".join(event(*e) for e in events))
+    x, y, _ = event_counts(tmp_path)
+    assert (x.shape, y.tolist()) == ((2, 2, 20, 20), [0, 3])
+    assert x[0].abs().max() == 0  # nothing happened, which is no division by zero
+    assert x[1, 1, 3 + 1, 2 + 1] == 1
+    assert x[1, 0, 16 + 1, 16 + 1] == pytest.approx(np.log(2) / np.log(3))
+    assert (x[1] > 0).sum() == 2
 
 
 def test_real_images(data):
-    found = labelled.mnist(data / "digits" / "mnist_train.npz", 100)
-    assert found.x.shape == (100, 1, 28, 28)
-    assert set(found.y) <= set(range(10))
-    characters = labelled.omniglot(data / "omniglot" / "images_background_small1.zip")
-    counts = np.bincount(characters.y)
+    found = of_file(data / "digits" / "mnist_train.npz")
+    assert found.pixels.shape[1:] == (1, 28, 28)
+    assert set(found.labels.tolist()) == set(range(10))
+    characters = omniglot(data / "omniglot" / "images_background_small1.zip")
+    counts = np.bincount(characters.labels)
     assert set(counts) == {20}
     assert len(counts) > 100
-    assert characters.x.shape[1:] == (1, 14, 14)
-    assert 0 <= characters.x.min() < 0.05
-    assert characters.x.max() == 1
+    assert characters.pixels.shape[1:] == (1, 14, 14)
+    assert 0 <= characters.pixels.min() < 0.05
+    assert characters.pixels.max() == 1
