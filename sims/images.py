@@ -91,12 +91,12 @@ def event_counts(path: str | Path) -> Images:
     return _images(np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2))), labels)
 
 
-def omniglot(path: str | Path, side: int = 14) -> Images:
+def omniglot(path: str | Path, side: int = 16) -> Images:
     """Characters as images of `side` x `side`, ink 1: each character of each alphabet is a class.
 
     Args:
         path: a zip with ALPHABET/CHARACTER/IMAGE.png somewhere in it.
-        side: pixels.
+        side: pixels; generators want multiples of 4.
     Raises:
         ValueError: there are no such images in it.
     """

@@ -3,7 +3,7 @@
 Hu et al. (BiDf-MKD, ICML 2023) learn one Conv4 from 100 endpoints, 5-way classifiers of CIFAR-FS,
 miniImageNet and CUB, asked some millions of times each, and say that it is superior in all scenarios that
 they tested. Here: digits of 8 x 8 pixels, each turned in five ways into other classes (or Omniglot's
-characters of 14 x 14 from a folder), 20 endpoints, each a small classifier of 5 of the training classes, a
+characters of 16 x 16 from a folder), 20 endpoints, each a small classifier of 5 of the training classes, a
 network of two layers, one CPU core. Test tasks are of real images of classes, and with --split digit of
 digits, that no endpoint knows: 5 ways, 1 or 5 shots, 15 queries. Every arm is adapted twice: all with the
 rate that is meta-learned with, and each with the one that is best for it on tasks of the validation classes,

@@ -1,5 +1,6 @@
 """The studies of fleets and black boxes run, say what they found, and refuse what they cannot do."""
 
+import io
 import json
 import zipfile
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sims.few_shot import turned, turned_digits
+from adapt.black_box import Inversion
+from sims.few_shot import FILE, characters, turned, turned_digits
 from sims.images import digits, event_counts, of_file, omniglot
 from sims.meta_learners import META
 from sims.studies import bidf_mkd, fedftg
@@ -110,6 +112,25 @@ def test_files_of_characters_are_refused(tmp_path):
         omniglot(tmp_path / "b.zip")
 
 
+def test_characters_are_shared_out_and_can_be_inverted(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / FILE
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for c in range(50):
+            for k in range(2):
+                drawn = io.BytesIO()
+                Image.new("L", (21, 21), 5 * c + k).save(drawn, "PNG")
+                archive.writestr(f"all/Greek/character{c:02d}/{k}.png", drawn.getvalue())
+    known = characters(tmp_path, 0)
+    parts = (known.train, known.validation, known.test)
+    assert [len(part) for part in parts] == [30, 5, 15]
+    assert all(len(x) == 2 for part in parts for x in part)
+    inversion = Inversion(torch.arange(2), known.shape, META.inversion)
+    assert inversion.network(inversion.z).shape == (2, *known.shape)
+
+
 def test_events_are_counted_by_place_and_polarity(tmp_path):
     def event(x, y, p):
         return bytes([x, y, p << 7, 0, 0])
@@ -129,10 +150,10 @@ def test_real_images(data):
     found = of_file(data / "digits" / "mnist_train.npz")
     assert found.pixels.shape[1:] == (1, 28, 28)
     assert set(found.labels.tolist()) == set(range(10))
-    characters = omniglot(data / "omniglot" / "images_background_small1.zip")
-    counts = np.bincount(characters.labels)
+    drawn = omniglot(data / "omniglot" / "images_background_small1.zip")
+    counts = np.bincount(drawn.labels)
     assert set(counts) == {20}
     assert len(counts) > 100
-    assert characters.pixels.shape[1:] == (1, 14, 14)
-    assert 0 <= characters.pixels.min() < 0.05
-    assert characters.pixels.max() == 1
+    assert drawn.pixels.shape[1:] == (1, 16, 16)
+    assert 0 <= drawn.pixels.min() < 0.05
+    assert drawn.pixels.max() == 1
