@@ -19,6 +19,8 @@ from sims.world import Path as Way
 from sims.world import World
 
 FARTHEST = 10.0  # m; rooms are smaller
+FILES = {"mnist": "digits/mnist_train.npz", "nmnist": "nmnist/nmnist_800.zip"}  # in a folder of data
+LABELLED = ("digits", *FILES)
 
 
 class Images(NamedTuple):
@@ -38,6 +40,20 @@ class Images(NamedTuple):
         return Images(
             self.pixels[which], self.labels[which], None if self.depth is None else self.depth[which]
         )
+
+
+def named(name: str, folder: str | Path | None = None) -> Images:
+    """Labelled images by a name of LABELLED; those of FILES are in a folder.
+
+    Raises:
+        ValueError: no folder, or files of something else.
+    """
+    if name == "digits":
+        return digits()
+    if folder is None:
+        raise ValueError(f"{name} is read from a folder, say which with --data; it has {FILES[name]} in it")
+    path = Path(folder) / FILES[name]
+    return of_file(path) if name == "mnist" else event_counts(path)
 
 
 def digits() -> Images:

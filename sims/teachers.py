@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.data_free import networks
+from perception.recognize.network import Network
 from perception.training import Run, RunConfig
+from sims.images import named
+
+MOMENTS = {"digits": (0.3053, 0.3764), "mnist": (0.1307, 0.3081), "nmnist": (0.2030, 0.3281)}  # mean, std
 
 
 @dataclass(frozen=True)
@@ -66,42 +70,53 @@ class _Given(nn.Module):
         return self.network(self.task.given(x))
 
 
-def digits(seed: int = 0) -> Task:
-    """scikit-learn's digits, 8 x 8 pixels: 1,257 for training, 540 for test, shuffled by the seed."""
-    from sklearn.datasets import load_digits
+def task_of(
+    name: str, folder: str | Path | None = None, seed: int = 0, number: int = 10_000, side: int | None = None
+) -> Task:
+    """Labelled images by name, see `sims.images.named`, shuffled by the seed.
 
-    data = load_digits()
-    order = np.random.default_rng(seed).permutation(len(data.target))
-    x = torch.tensor(data.images[order] / 16, dtype=torch.float32)[:, None]
-    y = torch.tensor(data.target[order])
-    return Task("digits", x[:1257], y[:1257], x[1257:], y[1257:], 0.3053, 0.3764)
-
-
-def mnist(path: str | Path, number: int = 10_000, seed: int = 0, side: int = 28) -> Task:
-    """MNIST of an npz with arrays of images (n, 28, 28) and labels; a tenth of `number` more is for test.
-
+    Args:
+        name:   digits, 1,257 for training and 540 for test; nmnist, event counts, a quarter of them for test;
+                mnist, `number` for training and a tenth as many for test, 500 at least.
+        folder: of mnist and nmnist.
+        seed:   which images.
+        number: of mnist.
+        side:   pixels that images are scaled to; None: as they are.
     Raises:
-        ValueError: the file holds no such arrays.
+        ValueError: as of `sims.images.named`.
     """
-    with np.load(path, allow_pickle=False) as file:
-        images = next((file[k] for k in file.files if file[k].ndim == 3), None)
-        labels = next((file[k] for k in file.files if file[k].ndim == 1), None)
-    if images is None or labels is None or len(images) != len(labels):
-        raise ValueError(f"{path} must hold images (n, height, width) and labels (n,)")
-    held = max(number // 10, 500)
-    order = np.random.default_rng(seed).permutation(len(labels))[: number + held]
-    x = torch.tensor(images[order].astype(np.float32) / 255)[:, None]
-    if side != x.shape[-1]:
+    images = named(name, folder)
+    order = np.random.default_rng(seed).permutation(len(images.labels))
+    if name == "mnist":
+        held = max(number // 10, 500)
+        order = order[: number + held]
+    else:
+        held = 540 if name == "digits" else len(order) // 4
+    x, y, _ = images.take(torch.from_numpy(order))
+    if side not in (None, x.shape[-1]):
         x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
-    y = torch.tensor(labels[order].astype(np.int64))
-    return Task("mnist", x[:-held], y[:-held], x[-held:], y[-held:], 0.1307, 0.3081)
+    return Task(name, x[:-held], y[:-held], x[-held:], y[-held:], *MOMENTS[name])
+
+
+class Recognition(nn.Module):
+    """A network of `perception.recognize` that is given images of event counts instead of events."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.network = Network(task.classes, "count", width=16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, 2, H, W) -> (b, classes) logits."""
+        return self.network.said(x)
 
 
 def trained(task: Task, name: str, seed: int, steps: int = 600, batch: int = 64) -> nn.Module:
-    """A network of `adapt.data_free.networks.build`, trained with labels; in eval mode."""
+    """A network of `adapt.data_free.networks.build` or "recognition", trained with labels; in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = networks.build(name, task.shape, task.classes)
+        network = (
+            Recognition(task) if name == "recognition" else networks.build(name, task.shape, task.classes)
+        )
 
     def loss(network: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = torch.tensor(rng.integers(0, len(task.y), batch))

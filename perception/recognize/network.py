@@ -89,7 +89,11 @@ class Network(nn.Module):
 
     def forward(self, events: EventBatch) -> Tensor:
         """(b, classes) logits."""
-        x = self.features(self.represent(events))
+        return self.said(self.represent(events))
+
+    def said(self, grid: Tensor) -> Tensor:
+        """(b, classes) logits of what `represent` makes, (b, channels, H, W)."""
+        x = self.features(grid)
         pooled = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
         return self.out(self.dropout(pooled))
 

@@ -40,9 +40,10 @@ from adapt.data_free.scan import class_excess, judged
 from adapt.data_free.search import SEARCH
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
+from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
-from sims.teachers import Task, digits, fresh, mnist, trained
+from sims.teachers import Task, fresh, task_of, trained
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.abd"
@@ -118,6 +119,12 @@ def one(
     return found
 
 
+def task_for(args: argparse.Namespace, seed: int) -> Task:
+    """What teachers and students of a seed are of; MNIST is made small."""
+    side = args.side if args.dataset == "mnist" else None
+    return task_of(args.dataset, args.data, seed, args.images, side)
+
+
 def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
     """What a scan says of a teacher."""
     said = judged(class_excess(teacher, task.shape, task.bounds))
@@ -130,10 +137,10 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     console = Console(stderr=True)
     found: dict[str, Any] = {"poisoned": [], "clean": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        task = mnist(args.data, args.images, seed, args.side) if args.data else digits(seed)
+        task = task_for(args, seed)
         found["poisoned"] += [one(task, name, seed, args, record, console) for name in args.triggers]
     for seed in range(args.clean):
-        task = mnist(args.data, args.images, seed, args.side) if args.data else digits(seed)
+        task = task_for(args, seed)
         found["clean"].append(record.part(f"clean, {seed}, scan", partial(clean, task, seed, args)))
         console.print(f"clean teacher {seed}: {found['clean'][-1]}", highlight=False)
     return found
@@ -177,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         settings = {k: getattr(args, k) for k in ("images", "side", "teacher_steps", "epochs", "rounds")}
-        record = Record(args.json, task="mnist" if args.data else "digits", **settings)
+        record = Record(args.json, task=args.dataset, **settings)
         show(study(args, record), args.rows)
 
     return run(PROGRAM, work)
@@ -193,7 +200,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--first-seed", type=int, default=0, metavar="S")
     add("--scan", action="store_true", help="look for the backdoor of each teacher without data")
     add("--clean", type=int, default=0, metavar="N", help="clean teachers that are looked at as well")
-    add("--data", metavar="NPZ", help="MNIST: images (n, 28, 28) and labels; default: scikit-learn's digits")
+    add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
+    add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
     add("--side", type=positive, default=16, metavar="N", help="pixels MNIST is scaled to; default: 16")
     add("--teacher-steps", type=positive, default=600, metavar="N")

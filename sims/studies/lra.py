@@ -2,8 +2,8 @@
 
 Patel, Mopuri, Qiu (LRA, CVPR 2023) replay earlier inputs by a meta step, and report for CIFAR-100, ResNet-34
 to ResNet-18, 77.21 % against 76.93 % of PRE-DFKD, with higher means and lower variances over epochs than
-buffers and autoencoders have; the released code leaves the meta gradient out. Here: 8 x 8 digits (MNIST
-with --data), networks of some thousand weights, minutes of one core. Two studies:
+buffers and autoencoders have; the released code leaves the meta gradient out. Here: 8 x 8 digits (MNIST or
+event counts with --dataset), networks of some thousand weights, minutes of one core. Two studies:
 
     drift      no generator: unlabelled images of one pair of classes an epoch, the pairs take turns; LRA's
                step alone is seen. Five pairs, 20 epochs of 16 steps, as strong a forgetting as there can be.
@@ -42,9 +42,10 @@ from adapt.data_free.memory import RingBuffer
 from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, wanted
 from adapt.data_free.sources import Moment, Parts, TensorSource
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
+from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
-from sims.teachers import Task, digits, fresh, mnist, scores, trained
+from sims.teachers import Task, fresh, scores, task_of, trained
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
@@ -113,8 +114,9 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     console = Console(stderr=True)
     found: dict[str, Any] = {"teachers": [], "drift": {}, "generator": {}}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        task = mnist(args.data, args.images, seed) if args.data else digits(seed)
-        teacher = trained(task, TEACHER, seed, args.teacher_steps)
+        task = task_of(args.dataset, args.data, seed, args.images)
+        name = "recognition" if args.dataset == "nmnist" else TEACHER
+        teacher = trained(task, name, seed, args.teacher_steps)
         found["teachers"].append(record.part(f"teacher {seed}", partial(task.accuracy, teacher)))
         config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
         settings = replace(SMALL, config=config, bn=args.bn)
@@ -179,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         settings = {k: getattr(args, k) for k in ("images", "teacher_steps", "epochs", "rounds", "bn")}
-        record = Record(args.json, task="mnist" if args.data else "digits", **settings)
+        record = Record(args.json, task=args.dataset, **settings)
         show(study(args, record))
 
     return run(PROGRAM, work)
@@ -193,7 +195,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rows", nargs="+", choices=(*UPDATES, "vae", "clean"), help="of the generator study; default: all")
     add("--seeds", type=positive, default=5, metavar="N")
     add("--first-seed", type=int, default=0, metavar="S")
-    add("--data", metavar="NPZ", help="MNIST: images (n, 28, 28) and labels; default: scikit-learn's digits")
+    add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
+    add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
     add("--teacher-steps", type=positive, default=600, metavar="N")
     add("--epochs", type=positive, default=15, metavar="N", help="of the generator study")

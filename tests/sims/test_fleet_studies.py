@@ -13,6 +13,7 @@ from sims.few_shot import FILE, characters, turned, turned_digits
 from sims.images import digits, event_counts, of_file, omniglot
 from sims.meta_learners import META
 from sims.studies import bidf_mkd, fedftg
+from sims.teachers import task_of, trained
 
 
 def ended(main, argv):
@@ -144,6 +145,29 @@ def test_events_are_counted_by_place_and_polarity(tmp_path):
     assert x[1, 1, 3 + 1, 2 + 1] == 1
     assert x[1, 0, 16 + 1, 16 + 1] == pytest.approx(np.log(2) / np.log(3))
     assert (x[1] > 0).sum() == 2
+
+
+def test_event_counts_teach_a_network_of_recognition(tmp_path):
+    folder = tmp_path / "nmnist" / "nmnist_800.zip"  # a folder will do
+    for label in range(4):
+        (folder / str(label)).mkdir(parents=True)
+        for k in range(10):
+            events = [bytes([8 * label + i % 3, 8 * label + (i + k) % 4, 0, 0, 0]) for i in range(40)]
+            (folder / str(label) / f"{k:05d}.bin").write_bytes(b"".join(events))
+    task = task_of("nmnist", tmp_path, seed=1)
+    assert task.shape == (2, 20, 20)
+    assert (len(task.y), len(task.test_y)) == (30, 10)
+    assert torch.equal(task_of("nmnist", tmp_path, seed=1).x, task.x)
+    assert task.accuracy(trained(task, "recognition", 0, steps=60, batch=16)) == 100
+    with pytest.raises(ValueError, match="say which with --data"):
+        task_of("mnist")
+
+
+def test_digits_are_shuffled_by_the_seed():
+    one, other = task_of("digits", seed=0), task_of("digits", seed=1)
+    assert (len(one.y), len(one.test_y)) == (1257, 540)
+    assert not torch.equal(one.y, other.y)
+    assert task_of("digits", side=4).shape == (1, 4, 4)
 
 
 def test_real_images(data):
