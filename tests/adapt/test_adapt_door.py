@@ -19,6 +19,7 @@ from adapt.source_free.scores import (
     agreement,
     effective_classes,
     entropy,
+    gap_statistic,
     information,
     soft_neighbourhood_density,
 )
@@ -262,6 +263,20 @@ def test_one_class_alone_is_refused(source, make):
     assert not same(state(source), state(forced.model))
 
 
+def test_one_class_that_the_model_takes_for_several_is_refused(source, make):
+    x, y = make[2](600, 7, shift=1.4)
+    assert too_one_sided(evaluate(split_of(copy_of(source), x[:9]), Held(x[y == 0]), 64)[1]) is None
+    for c in range(4):
+        found = adapt.adapt(source, x[y == c], "adabn")
+        assert found.report.tripped, c
+        assert same(state(source), state(found.model))
+    assert "gap statistic" in adapt.adapt(source, x[y == 0]).report.tripped
+    forced = adapt.adapt(source, x[y == 0], "sfda2", guard=False).model
+    assert accuracy(forced, (x[y == 0], y[y == 0])) < 0.5 < accuracy(source, (x[y == 0], y[y == 0]))
+    assert adapt.adapt(source, x[y == 0][:19], "aad", epochs=1).report.tripped is None  # too few to tell
+    assert adapt.adapt(source, x[y < 2], "aad", epochs=1).report.tripped is None
+
+
 class Collapse:
     """A method that makes everything one class."""
 
@@ -467,6 +482,21 @@ def test_scores_are_what_their_formulas_say():
     assert effective_classes(alike) == 1.0
     assert effective_classes(torch.eye(4)) == pytest.approx(4.0)
     assert soft_neighbourhood_density(torch.rand(1100, 4).softmax(1)) < math.log(1099) + 1e-3
+
+
+def test_groups_are_more_than_noise_of_the_same_covariance():
+    g = torch.Generator().manual_seed(0)
+    middles = 4 * torch.eye(3, 6)
+    noise = torch.randn(300, 6, generator=g) * torch.tensor([5.0, 1, 1, 1, 1, 0.1])
+    grouped = middles.repeat(100, 1) + torch.randn(300, 6, generator=g)
+    assert abs(gap_statistic(noise, 3)) < 0.05
+    assert gap_statistic(grouped, 3) > 0.4
+    assert gap_statistic(grouped, 3) == gap_statistic(grouped, 3)
+    assert gap_statistic(
+        7 * grouped @ torch.linalg.qr(torch.randn(6, 6, generator=g))[0] + 3, 3
+    ) == pytest.approx(gap_statistic(grouped, 3), abs=0.1)
+    assert gap_statistic(torch.ones(30, 6), 3) == 0
+    assert gap_statistic(middles.repeat(10, 1), 5) > 5  # fewer samples that differ than groups
 
 
 def test_inputs_are_the_first_of_whatever_comes():

@@ -289,3 +289,16 @@ def test_the_program_runs_from_a_shell_and_says_what_is_wrong(folder):
 def test_arguments_that_do_not_fit(folder, changes, says, capsys):
     assert call(folder, *changes) == 2
     assert says in capsys.readouterr().err
+
+
+class Reader(torch.nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + torch.from_file("numbers", False, 4)
+        return x
+
+
+def test_scripts_that_read_files_are_refused_in_branches_too(tmp_path):
+    torch.jit.script(Reader()).save(tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="asks for aten::from_file"):
+        read_model(tmp_path / "m.pt")
