@@ -1,12 +1,13 @@
 """adapt(): gains, what it must not touch or read, guards, and input that is refused with what to do."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import adapt
 from adapt.source_free import adaptation
@@ -165,6 +166,8 @@ def test_seeds_and_nothing_else_decide(source, target):
     assert not same(state(first.model), state(other.model))
     torch.manual_seed(1)
     assert torch.equal(drawn, torch.rand(3))  # the global stream was left alone
+    with torch.inference_mode():
+        assert same(state(first.model), state(adapt.adapt(source, target[0], "sfda2", epochs=2).model))
 
 
 # any model, any loader
@@ -236,6 +239,25 @@ def test_loaders_of_all_kinds(source, target):
     )
     assert found.report.samples == 120
     assert "max_samples" in found.report.warnings[0]
+
+
+def test_a_loader_that_draws_some_samples_is_asked_for_these_alone(source, target):
+    x = target[0]
+    data = TensorDataset(x)
+    wanted = adapt.adapt(source, x[:100], "aad", epochs=1)
+    for given in (
+        DataLoader(data, 32, sampler=SubsetRandomSampler(range(100))),
+        DataLoader(data, batch_sampler=[list(range(40, 100)), list(range(60))]),
+        DataLoader([x[:60], x[60:100]], batch_size=None),
+    ):
+        found = adapt.adapt(source, given, "aad", epochs=1)
+        assert found.report.warnings == []
+        assert same(state(found.model), state(wanted.model))
+    endless = DataLoader(data, batch_sampler=itertools.repeat([3, 1, 2]))
+    samples, warnings = samples_of(endless, most=50)
+    assert samples.rows == [1, 2, 3]
+    assert len(samples_of(DataLoader(data, 32, shuffle=True), most=50)[0]) == 300
+    assert warnings
 
 
 def test_a_loader_without_end_is_read_to_the_bound(source, target):
@@ -375,6 +397,10 @@ def test_settings_models_and_methods_that_do_not_fit(source, target):
         ({"batch": 1}, "batch must be at least 2"),
         ({"epochs": 0}, "epochs must be"),
         ({"rate": -1.0}, "rate must be"),
+        ({"momentum": -0.1}, "momentum must be"),
+        ({"backbone": math.nan}, "backbone must be"),
+        ({"decay": math.inf}, "decay must be"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"head": "0"}, "no linear layer"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -389,6 +415,13 @@ def test_settings_models_and_methods_that_do_not_fit(source, target):
         adapt.adapt(source, 3)
     with pytest.raises(ValueError, match="one number"):
         adapt.adapt(nn.Sequential(nn.Linear(8, 1)), x)
+    for method in (AaD, None, 3):
+        with pytest.raises(TypeError, match="a method such as"):
+            adapt.adapt(source, x, method)
+    with pytest.raises(ValueError, match="trains must be"):
+        Plan(trains="head")
+    with pytest.raises(ValueError, match="memory must be"):
+        SFDA2(memory=0.0)
     with pytest.raises(ValueError, match="auto"):
         SFDA2(alpha0="automatic")
     broken = copy_of(source)
