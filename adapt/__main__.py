@@ -84,6 +84,8 @@ def parse(argv: Sequence[str] | None = None):
     args = parser.parse_args(argv)
     if Path(args.out).suffix != ".safetensors":
         parser.error(f"--out must end with .safetensors, got {args.out}")
+    if args.out_model and Path(args.out_model).suffix != Path(args.model).suffix:
+        parser.error(f"--out-model must end as --model does, got {args.out_model} and {args.model}")
     return args
 
 

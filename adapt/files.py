@@ -94,8 +94,15 @@ def _image(path):
         from PIL import Image
     except ImportError:
         raise ImportError("images need the viz extra: pip install '.[viz]'; or give .npy files") from None
-    with Image.open(path) as image:
-        pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"), np.float32) / 255
+    try:
+        with Image.open(path) as image:
+            deep = image.mode.startswith("I;16")
+            if image.mode in ("I", "F"):
+                raise ValueError(f"{path} has pixels of 32 bits, whose range nobody knows: give .npy files")
+            plain = image if deep or image.mode in ("L", "RGB") else image.convert("RGB")
+            pixels = np.asarray(plain, np.float32) / (65535 if deep else 255)
+    except OSError as error:
+        raise ValueError(f"{path} is no image: {_one_line(error)}") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 

@@ -1,10 +1,10 @@
 """Classification tasks whose data change between training and use, for source-free adaptation.
 
-    mid  scikit-learn's digits: half of them as they are, the other half turned by 12 to 30 degrees, paler,
-    noisier lt   the same shift, and frequencies of classes that fall by a factor of 10 one way and rise the
-    other pts  point clouds of eight shapes by a clean sensor, and by a poor one
-    imu  windows of six channels of gestures from one device, and from another with other gains and axes
-    m2u  handwritten digits of MNIST, and of USPS, from files that are not part of the toolkit
+    mid   scikit-learn's digits: half as they are, the others turned by 12 to 30 degrees, paler, noisier
+    lt    the same shift, and frequencies of classes that fall by a factor of 10 one way and rise the other
+    pts   point clouds of eight shapes by a clean sensor, and by a poor one
+    imu   windows of six channels of gestures from one device, and from another with other gains and axes
+    m2u   handwritten digits of MNIST, and of USPS, from files that are not part of the toolkit
     omni  characters of Omniglot, 80 classes, by half of the people; by the others, turned, paler, noisier
 
 Source and target never share a sample. Labels of the target are for scores alone.

@@ -13,6 +13,7 @@ from adapt.source_free.config import USUAL, AdaptConfig
 from adapt.source_free.engine import (
     DivergedError,
     Method,
+    Plan,
     Run,
     as_input,
     evaluate,
@@ -20,7 +21,7 @@ from adapt.source_free.engine import (
     refuse_infinite,
     scores_of,
 )
-from adapt.source_free.guard import harm, too_one_sided, warnings_of
+from adapt.source_free.guard import harm, too_one_sided, ungrouped, warnings_of
 from adapt.source_free.methods import NRC, SHOT, AaD, AdaBN, Tent
 from adapt.source_free.samples import Samples, samples_of
 from adapt.source_free.scores import agreement
@@ -124,11 +125,11 @@ def adapt(
     samples, warnings = samples_of(loader, config.key, config.max_samples)
     if len(samples) < 2:
         raise ValueError("there is one sample: adaptation compares samples with each other, so give it many")
-    with torch.random.fork_rng(), torch.enable_grad():
+    with torch.inference_mode(False), torch.random.fork_rng(), torch.enable_grad():
         split, frozen = _opened(model, samples, config)
         z, before = evaluate(split, samples, config.batch)
         methods = _methods(method, bool(split.norms))
-        tripped = too_one_sided(before) if config.guard else None
+        tripped = (too_one_sided(before) or ungrouped(z, before.shape[1])) if config.guard else None
         tried = {} if tripped else {n: _tried(model, samples, m, config, watch) for n, m in methods.items()}
     refused = {name: each.harm or harm(before, each.predictions) for name, each in tried.items()}
     kept = [name for name in tried if not (config.guard and refused[name])]
@@ -186,7 +187,11 @@ def _tried(model, samples, method, config, watch) -> _Tried:
 
 def _opened(model: Any, samples: Samples, config: AdaptConfig) -> tuple[Split, list[nn.Parameter]]:
     """A copy of the model, cut, and its parameters that are to be frozen again: all, if all were."""
-    own = copy_of(model).to(config.device)
+    own = copy_of(model)
+    try:
+        own.to(config.device)
+    except (RuntimeError, AssertionError) as error:  # the latter without CUDA
+        raise ValueError(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}") from None
     parameters = [p for p in own.parameters() if p.is_floating_point()]
     if not parameters:
         raise ValueError("the model has no parameters that could be adapted")
@@ -226,6 +231,8 @@ def _methods(method: str | Method, norms: bool) -> dict[str, Method]:
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}, choose of: auto, {', '.join(METHODS)}")
         name, method = method, METHODS[method]
+    elif isinstance(method, type) or not isinstance(getattr(method, "plan", None), Plan):
+        raise TypeError(f"method must be a name, or a method such as SHOT(gamma=0.0), got {method!r}")
     else:
         name = type(method).__name__.lower()
     if method.plan.trains in NEED_NORMS and not norms:

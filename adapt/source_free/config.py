@@ -1,5 +1,6 @@
 """Settings of an adaptation that do not depend on the method."""
 
+import math
 from dataclasses import dataclass
 
 from adapt.source_free.split import Head
@@ -48,6 +49,9 @@ class AdaptConfig:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise ValueError(f"rate must be a positive number, got {self.rate}")
+        for name, most in (("momentum", 1.0), ("decay", math.inf), ("backbone", math.inf)):
+            if not 0 <= getattr(self, name) < most:
+                raise ValueError(f"{name} must be at least 0 and below {most}, got {getattr(self, name)}")
 
 
 USUAL = AdaptConfig()

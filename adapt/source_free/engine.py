@@ -40,6 +40,10 @@ class Plan:
     rate: float = 5e-3
     adam: bool = False
 
+    def __post_init__(self):
+        if self.trains not in ("all", "features", "norms", "nothing"):
+            raise ValueError(f"trains must be all, features, norms or nothing, got {self.trains!r}")
+
 
 EVERYTHING = Plan()
 FEATURES = Plan(trains="features")
@@ -307,7 +311,11 @@ def _optimiser(groups, plan, config) -> Any:
     if plan.adam:
         return torch.optim.Adam(trained, lr=rate)
     return torch.optim.SGD(
-        trained, lr=rate, momentum=config.momentum, nesterov=True, weight_decay=config.decay
+        trained,
+        lr=rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.decay,
     )
 
 

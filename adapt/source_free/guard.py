@@ -2,11 +2,17 @@
 
 from torch import Tensor
 
-from adapt.source_free.scores import effective_classes
+from adapt.source_free.scores import effective_classes, gap_statistic
 
 ALONE = 0.95  # share of one class in what the model says, above which there is nothing to adapt on
 COLLAPSE = 0.5  # of the effective number of classes
+GROUPS = 0.1  # gap statistic of features, below which there is nothing to adapt on either
+FEW = 5  # samples a class, below which it says nothing
 ENOUGH = 10  # samples a class, below which a warning is given
+TORN = (
+    "Adaptation would tear one class apart into several: gather samples of all classes, or insist with "
+    "guard=False"
+)
 
 
 def too_one_sided(p: Tensor) -> str | None:
@@ -16,9 +22,23 @@ def too_one_sided(p: Tensor) -> str | None:
     share = float(counts[most]) / len(p)
     if share <= ALONE:
         return None
+    return f"the model says class {most} of {share:.0%} of the samples. {TORN}"
+
+
+def ungrouped(z: Tensor, classes: int) -> str | None:
+    """Why samples with these features (n, D) cannot be adapted on, None if they can or are too few to tell.
+
+    Where a sensor differs much, a model says many classes of samples of one. Its features know better: those
+    of one class are no more in groups than noise, and all methods here make groups.
+    """
+    if len(z) < FEW * classes:
+        return None
+    gap = gap_statistic(z, classes)
+    if gap >= GROUPS:
+        return None
     return (
-        f"the model says class {most} of {share:.0%} of the samples. Adaptation would tear one class apart "
-        "into several: gather samples of all classes, or insist with guard=False"
+        f"features of the samples are hardly more in groups than noise (gap statistic {gap:.2f}, at least "
+        f"{GROUPS} is needed), as those of one class or two are. {TORN}"
     )
 
 

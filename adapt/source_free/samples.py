@@ -1,14 +1,16 @@
 """Unlabelled samples of whatever yields them, by index; what comes beside them is dropped unseen."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 KEY = "x"  # of the inputs in a batch that is a dict
+CUT = "the loader was read up to {} samples (max_samples); what came after was not looked at"
 
 
 class Samples(Protocol):
@@ -36,20 +38,20 @@ class Held:
 
 
 class Loaded:
-    """Samples of the data set of a DataLoader, loaded by its workers anew each time."""
+    """Samples `rows` of the data set of a DataLoader, loaded by its workers anew each time."""
 
-    def __init__(self, loader: DataLoader, key: str = KEY):
-        self.loader, self.key = loader, key
+    def __init__(self, loader: DataLoader, rows: Sequence[Any], key: str = KEY):
+        self.loader, self.rows, self.key = loader, rows, key
 
     def __len__(self) -> int:
-        return len(self.loader.dataset)  # type: ignore[arg-type]
+        return len(self.rows)
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
         """The samples of each index."""
         given = self.loader
         again = DataLoader(
             given.dataset,
-            batch_sampler=[index.tolist() for index in indices],
+            batch_sampler=[[self.rows[k] for k in index.tolist()] for index in indices],
             num_workers=given.num_workers,
             collate_fn=given.collate_fn,
             worker_init_fn=given.worker_init_fn,
@@ -75,15 +77,32 @@ def samples_of(loader: Any, key: str = KEY, most: int = 50_000) -> tuple[Samples
         if held.x.ndim < 2 or not len(held):
             raise ValueError(f"samples must be (n, ...) with n >= 1, got shape {tuple(held.x.shape)}")
         return held, []
-    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-        if not len(loader.dataset):  # type: ignore[arg-type]
+    # without batch_sampler, items of the data set are batches
+    if (
+        isinstance(loader, DataLoader)
+        and loader.batch_sampler is not None
+        and not isinstance(loader.dataset, IterableDataset)
+    ):
+        rows, warnings = _rows(loader, most)
+        if not rows:
             raise ValueError("the loader has no samples")
-        return Loaded(loader, key), []
+        return Loaded(loader, rows, key), warnings
     if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes, dict)):
         raise TypeError(
             f"loader must be a tensor or array (n, ...), or yield batches, got {type(loader).__name__}"
         )
     return _read(loader, key, most)
+
+
+def _rows(loader, most):
+    """Which samples of its data set a loader draws, each once and in an order that chance has no part in."""
+    batches = loader.batch_sampler
+    if type(batches) is BatchSampler and type(loader.sampler) in (SequentialSampler, RandomSampler):
+        return range(len(loader.dataset)), []
+    with torch.random.fork_rng(devices=[]):
+        drawn = loader.sampler if type(batches) is BatchSampler else chain.from_iterable(batches)
+        some = list(islice(drawn, most))
+    return sorted(set(some)), [CUT.format(most)] if len(some) == most else []
 
 
 def _read(loader, key, most):
@@ -98,10 +117,7 @@ def _read(loader, key, most):
         parts.append(x[: most - number])
         number += len(parts[-1])
         if number >= most:
-            said = (
-                f"the loader was read up to {most} samples (max_samples); what came after was not looked at"
-            )
-            return Held(torch.cat(parts)), [said]
+            return Held(torch.cat(parts)), [CUT.format(most)]
     if not number:
         raise ValueError("the loader has no samples")
     return Held(torch.cat(parts)), []

@@ -1,17 +1,21 @@
-"""Label-free scores of predictions (n, C), whose rows are probabilities.
+"""Label-free scores of predictions (n, C), whose rows are probabilities, and of features (n, D).
 
 None of them knows whether predictions are right. All reward predictions that are sure; `information` and
 `neighbourhood` also ask that they do not collapse to a few classes.
 """
 
 import math
+import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
 EPS = 1e-12
 ROWS = 512  # at once, of a matrix of all pairs
 MOST = 4000  # samples of which all pairs are looked at
+GROUPED = 2000  # samples that are grouped, or GROUPED_EACH for each group if that is more
+GROUPED_EACH = 10
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -51,6 +55,32 @@ def soft_neighbourhood_density(p: Tensor, temperature: float = 0.05) -> float:
         near[row, row + start] = -torch.inf
         total += float(entropy(near.softmax(1)).sum())
     return total / len(unit)
+
+
+def gap_statistic(z: Tensor, k: int) -> float:
+    """How much closer to the middles of k groups features (n, D) are than noise of the same covariance.
+
+    Logarithm of the mean squares within groups of k-means, of three draws of noise minus that of the
+    features: 0 where there are no groups. The same features always get the same number.
+
+    Source: Tibshirani, Walther, Hastie (J. R. Stat. Soc. B 2001), the gap statistic, with the normal
+        distribution of Liu et al. (JASA 2008), SigClust, for their box.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    x = thinned(z, max(GROUPED, GROUPED_EACH * k)).cpu().double().numpy()
+    x = x - x.mean(0)
+    rng = np.random.default_rng(0)
+
+    def within(y: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of samples that are there several times
+            found = KMeans(k, n_init=2, random_state=0).fit(y)
+        return float(np.log(found.inertia_ + EPS) - np.log((y**2).sum() + EPS))
+
+    noise = [within(rng.standard_normal((len(x), len(x))) @ x) for _ in range(3)]
+    return float(np.mean(noise)) - within(x)
 
 
 def agreement(p: Tensor, q: Tensor) -> float:

@@ -41,6 +41,8 @@ class SFDA2:
     def __post_init__(self):
         if isinstance(self.alpha0, str) and self.alpha0 != "auto":
             raise ValueError(f'alpha0 must be a number or "auto", got {self.alpha0!r}')
+        if self.memory is not None and not 0 < self.memory <= 1:
+            raise ValueError(f"memory must be above 0 and at most 1, got {self.memory}")
 
     def begin(self, run: Run) -> Loss:
         """The loss of a batch.

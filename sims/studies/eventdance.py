@@ -228,7 +228,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--mnist", metavar="FILE.npz", help="x (n, 28, 28) uint8 and y (n,)")
     add("--nmnist", metavar="PATH", help="N-MNIST, see sims.nmnist")
     add("--seeds", type=positive, default=5, metavar="N")
-    add("--first", type=int, default=0, metavar="S", help="the first seed; default: 0")
+    add("--first", type=natural, default=0, metavar="S", help="the first seed; default: 0")
     add("--steps", type=positive, default=300, metavar="N", help="of each adaptation; default: 300")
     add("--epochs", type=positive, default=3, metavar="N", help="of the classifier of images; default: 3")
     add("--images", type=positive, default=N_SOURCE, metavar="N", help=f"of MNIST; default: {N_SOURCE}")

@@ -1,12 +1,13 @@
 """adapt(): gains, what it must not touch or read, guards, and input that is refused with what to do."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import adapt
 from adapt.source_free import adaptation
@@ -19,6 +20,7 @@ from adapt.source_free.scores import (
     agreement,
     effective_classes,
     entropy,
+    gap_statistic,
     information,
     soft_neighbourhood_density,
 )
@@ -164,6 +166,8 @@ def test_seeds_and_nothing_else_decide(source, target):
     assert not same(state(first.model), state(other.model))
     torch.manual_seed(1)
     assert torch.equal(drawn, torch.rand(3))  # the global stream was left alone
+    with torch.inference_mode():
+        assert same(state(first.model), state(adapt.adapt(source, target[0], "sfda2", epochs=2).model))
 
 
 # any model, any loader
@@ -237,6 +241,25 @@ def test_loaders_of_all_kinds(source, target):
     assert "max_samples" in found.report.warnings[0]
 
 
+def test_a_loader_that_draws_some_samples_is_asked_for_these_alone(source, target):
+    x = target[0]
+    data = TensorDataset(x)
+    wanted = adapt.adapt(source, x[:100], "aad", epochs=1)
+    for given in (
+        DataLoader(data, 32, sampler=SubsetRandomSampler(range(100))),
+        DataLoader(data, batch_sampler=[list(range(40, 100)), list(range(60))]),
+        DataLoader([x[:60], x[60:100]], batch_size=None),
+    ):
+        found = adapt.adapt(source, given, "aad", epochs=1)
+        assert found.report.warnings == []
+        assert same(state(found.model), state(wanted.model))
+    endless = DataLoader(data, batch_sampler=itertools.repeat([3, 1, 2]))
+    samples, warnings = samples_of(endless, most=50)
+    assert samples.rows == [1, 2, 3]
+    assert len(samples_of(DataLoader(data, 32, shuffle=True), most=50)[0]) == 300
+    assert warnings
+
+
 def test_a_loader_without_end_is_read_to_the_bound(source, target):
     def endless():
         while True:
@@ -260,6 +283,20 @@ def test_one_class_alone_is_refused(source, make):
     forced = adapt.adapt(source, alone, "sfda2", guard=False, epochs=1)
     assert forced.report.tripped is None
     assert not same(state(source), state(forced.model))
+
+
+def test_one_class_that_the_model_takes_for_several_is_refused(source, make):
+    x, y = make[2](600, 7, shift=1.4)
+    assert too_one_sided(evaluate(split_of(copy_of(source), x[:9]), Held(x[y == 0]), 64)[1]) is None
+    for c in range(4):
+        found = adapt.adapt(source, x[y == c], "adabn")
+        assert found.report.tripped, c
+        assert same(state(source), state(found.model))
+    assert "gap statistic" in adapt.adapt(source, x[y == 0]).report.tripped
+    forced = adapt.adapt(source, x[y == 0], "sfda2", guard=False).model
+    assert accuracy(forced, (x[y == 0], y[y == 0])) < 0.5 < accuracy(source, (x[y == 0], y[y == 0]))
+    assert adapt.adapt(source, x[y == 0][:19], "aad", epochs=1).report.tripped is None  # too few to tell
+    assert adapt.adapt(source, x[y < 2], "aad", epochs=1).report.tripped is None
 
 
 class Collapse:
@@ -360,6 +397,10 @@ def test_settings_models_and_methods_that_do_not_fit(source, target):
         ({"batch": 1}, "batch must be at least 2"),
         ({"epochs": 0}, "epochs must be"),
         ({"rate": -1.0}, "rate must be"),
+        ({"momentum": -0.1}, "momentum must be"),
+        ({"backbone": math.nan}, "backbone must be"),
+        ({"decay": math.inf}, "decay must be"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"head": "0"}, "no linear layer"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -374,6 +415,13 @@ def test_settings_models_and_methods_that_do_not_fit(source, target):
         adapt.adapt(source, 3)
     with pytest.raises(ValueError, match="one number"):
         adapt.adapt(nn.Sequential(nn.Linear(8, 1)), x)
+    for method in (AaD, None, 3):
+        with pytest.raises(TypeError, match="a method such as"):
+            adapt.adapt(source, x, method)
+    with pytest.raises(ValueError, match="trains must be"):
+        Plan(trains="head")
+    with pytest.raises(ValueError, match="memory must be"):
+        SFDA2(memory=0.0)
     with pytest.raises(ValueError, match="auto"):
         SFDA2(alpha0="automatic")
     broken = copy_of(source)
@@ -467,6 +515,21 @@ def test_scores_are_what_their_formulas_say():
     assert effective_classes(alike) == 1.0
     assert effective_classes(torch.eye(4)) == pytest.approx(4.0)
     assert soft_neighbourhood_density(torch.rand(1100, 4).softmax(1)) < math.log(1099) + 1e-3
+
+
+def test_groups_are_more_than_noise_of_the_same_covariance():
+    g = torch.Generator().manual_seed(0)
+    middles = 4 * torch.eye(3, 6)
+    noise = torch.randn(300, 6, generator=g) * torch.tensor([5.0, 1, 1, 1, 1, 0.1])
+    grouped = middles.repeat(100, 1) + torch.randn(300, 6, generator=g)
+    assert abs(gap_statistic(noise, 3)) < 0.05
+    assert gap_statistic(grouped, 3) > 0.4
+    assert gap_statistic(grouped, 3) == gap_statistic(grouped, 3)
+    assert gap_statistic(
+        7 * grouped @ torch.linalg.qr(torch.randn(6, 6, generator=g))[0] + 3, 3
+    ) == pytest.approx(gap_statistic(grouped, 3), abs=0.1)
+    assert gap_statistic(torch.ones(30, 6), 3) == 0
+    assert gap_statistic(middles.repeat(10, 1), 5) > 5  # fewer samples that differ than groups
 
 
 def test_inputs_are_the_first_of_whatever_comes():

@@ -246,6 +246,16 @@ def test_samples_come_from_arrays_folders_and_images(tmp_path):
     image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(pictures / "2.png")
     with pytest.raises(ValueError, match="one shape"):
         read_samples(pictures)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    image.fromarray(np.full((4, 5), 13107, np.uint16)).save(deep / "0.png")
+    assert read_samples(deep)[0, 0, 0, 0] == pytest.approx(0.2)
+    image.fromarray(np.full((4, 5), 0.5, np.float32)).save(deep / "0.tif")
+    with pytest.raises(ValueError, match="32 bits"):
+        read_samples(deep)
+    (deep / "0.tif").write_bytes((deep / "0.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"0\.tif is no image"):
+        read_samples(deep)
 
 
 def test_data_that_are_none(tmp_path):
@@ -275,6 +285,8 @@ def test_the_program_runs_from_a_shell_and_says_what_is_wrong(folder):
     assert found.stderr.strip().endswith("--out must end with .safetensors, got weights.bin; see --help")
     with pytest.raises(SystemExit):
         main(["--help"])
+    with pytest.raises(SystemExit):
+        main(["--model", "a.pt2", "--data", "b.npy", "--out", "c.safetensors", "--out-model", "d.pt"])
 
 
 @pytest.mark.parametrize(
@@ -289,3 +301,16 @@ def test_the_program_runs_from_a_shell_and_says_what_is_wrong(folder):
 def test_arguments_that_do_not_fit(folder, changes, says, capsys):
     assert call(folder, *changes) == 2
     assert says in capsys.readouterr().err
+
+
+class Reader(torch.nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + torch.from_file("numbers", False, 4)
+        return x
+
+
+def test_scripts_that_read_files_are_refused_in_branches_too(tmp_path):
+    torch.jit.script(Reader()).save(tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="asks for aten::from_file"):
+        read_model(tmp_path / "m.pt")
