@@ -21,7 +21,7 @@ from adapt.source_free.engine import (
     refuse_infinite,
     scores_of,
 )
-from adapt.source_free.guard import harm, too_one_sided, ungrouped, warnings_of
+from adapt.source_free.guard import TORN, harm, too_one_sided, ungrouped, warnings_of
 from adapt.source_free.methods import NRC, SHOT, AaD, AdaBN, Tent
 from adapt.source_free.samples import Samples, samples_of
 from adapt.source_free.scores import agreement
@@ -130,6 +130,7 @@ def adapt(
         z, before = evaluate(split, samples, config.batch)
         methods = _methods(method, bool(split.norms))
         tripped = (too_one_sided(before) or ungrouped(z, before.shape[1])) if config.guard else None
+        tripped = f"{tripped}. {TORN}" if tripped else None
         tried = {} if tripped else {n: _tried(model, samples, m, config, watch) for n, m in methods.items()}
     refused = {name: each.harm or harm(before, each.predictions) for name, each in tried.items()}
     kept = [name for name in tried if not (config.guard and refused[name])]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.source_free.engine import remember
+from adapt.source_free.guard import harm, too_one_sided, warnings_of
 from adapt.source_free.scores import EPS, effective_classes, entropy
 from adapt.source_free.split import Split, copy_of, split_of
 from adapt.source_free.surrogates import Tone, all_reconstructed, reconstructed, voxels_of
@@ -38,6 +39,7 @@ from perception.reconstruct.model import load as load_reconstructor
 from perception.training import Run, RunConfig
 
 AT_ONCE = 50  # streams
+WEIGHTS = ("entropy", "constancy", "diversity", "supervised", "agreement", "teaching", "learning")
 Prepare = Callable[[Tensor], Tensor]
 Vision = Callable[[Tensor], Tensor]
 
@@ -87,8 +89,17 @@ class EventDanceConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if not self.representations:
-            raise ValueError("at least one representation is needed")
+        if not self.representations or len(set(self.representations)) < len(self.representations):
+            raise ValueError(f"representations must be one or more that differ, got {self.representations}")
+        for name in (*WEIGHTS, "vision", "rate", "source_rate"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
+        low, high = self.confidence
+        if not 0 <= low <= high <= 1 or self.rate == 0 or min(self.bins, self.width) < 1:
+            raise ValueError(
+                "confidence must rise from 0 to 1, rate be positive, and bins and width at least 1, got "
+                f"{self.confidence}, {self.rate}, {self.bins} and {self.width}"
+            )
         if not 0 <= self.skip < self.windows or self.steps < 1 or self.batch < 2:
             raise ValueError(
                 "0 <= skip < windows, steps of at least 1 and batches of at least 2 are needed, got "
@@ -179,7 +190,9 @@ def event_dance(
     Returns:
         The recognizer. Its report has `sign` (of the surrogates, 1 or -1, of which the model is surer),
         `confidence` (mean of the anchors before and after), `classes` (effective number in the pseudo-labels,
-        before and after) and `agreement` (share of the streams of which all networks say the same).
+        before and after), `agreement` (share of the streams of which all networks say the same) and
+        `warnings` (signs of harm that need no label: few streams, or pseudo-labels of hardly any class but
+        one, before or after).
     Raises:
         ValueError: streams without events or of several sensors, or a model that cannot be split or has
             another number of classes.
@@ -229,6 +242,8 @@ def event_dance(
         "confidence": [float(p.amax(1).mean()) for _, p in (before, after)],
         "classes": [effective_classes(p) for _, p in (before, after)],
         "agreement": float((said == said[:1]).all(0).mean()),
+        "warnings": warnings_of(len(streams), len(labels))
+        + [why for why in (too_one_sided(before[1]), harm(before[1], after[1])) if why],
     }
     return Recognizer(classifiers, source.model, source.tone, history, report)
 
@@ -292,11 +307,7 @@ def target_losses(
 
 def _loss(config, events, voxels, images, vision):
     start = torch.cat((torch.zeros(1, dtype=torch.int64), torch.bincount(events.stream).cumsum(0)))
-    weights = {
-        name: getattr(config, name)
-        for name in ("entropy", "constancy", "diversity", "supervised", "agreement", "teaching", "learning")
-    }
-
+    weights = {name: getattr(config, name) for name in WEIGHTS}
     done = 0
 
     def loss(whole: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -318,6 +329,10 @@ def _loss(config, events, voxels, images, vision):
         if vision is not None:
             with torch.no_grad():
                 q = vision(source.tone(seen[row, anchor])[:, None])
+            if q.shape != surest.shape:
+                raise ValueError(
+                    f"vision must give probabilities {tuple(surest.shape)}, got shape {tuple(q.shape)}"
+                )
             parts["vision"] = config.vision * divergence(q, surest).mean()
             weight = torch.where(q.argmax(1) == surest.argmax(1), 1.0, 0.3)
         batch = config.augment(picked(events, start, which), generator)
@@ -356,7 +371,14 @@ def prepared_source(model: nn.Module, images: Tensor, prepare: Prepare) -> Sourc
         tone = Tone(sign)
         with torch.no_grad():
             some = prepare(tone(images[:2]).flatten(0, 1)[:, None])
-        split = split_of(own, some)
+        try:
+            split = split_of(own, some)
+        except (RuntimeError, AssertionError, TypeError) as error:  # of the model
+            raise ValueError(
+                "the model does not take what `prepare` makes of surrogates, "
+                f"{tuple(getattr(some, 'shape', ()))}: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from None
         if split.batch is not None:
             raise ValueError(
                 f"the model takes batches of {split.batch} alone; export it with a batch of any size "

@@ -16,17 +16,17 @@ TORN = (
 
 
 def too_one_sided(p: Tensor) -> str | None:
-    """Why samples with these predictions (n, C) cannot be adapted on, None if they can."""
+    """Why samples with these predictions (n, C) are not to be adapted on, None if they are."""
     counts = p.argmax(1).bincount(minlength=p.shape[1])
     most = int(counts.argmax())
     share = float(counts[most]) / len(p)
     if share <= ALONE:
         return None
-    return f"the model says class {most} of {share:.0%} of the samples. {TORN}"
+    return f"the model says class {most} of {share:.0%} of the samples"
 
 
 def ungrouped(z: Tensor, classes: int) -> str | None:
-    """Why samples with these features (n, D) cannot be adapted on, None if they can or are too few to tell.
+    """Why samples with these features (n, D) are not to be adapted on; None: they are, or too few to tell.
 
     Where a sensor differs much, a model says many classes of samples of one. Its features know better: those
     of one class are no more in groups than noise, and all methods here make groups.
@@ -38,7 +38,7 @@ def ungrouped(z: Tensor, classes: int) -> str | None:
         return None
     return (
         f"features of the samples are hardly more in groups than noise (gap statistic {gap:.2f}, at least "
-        f"{GROUPS} is needed), as those of one class or two are. {TORN}"
+        f"{GROUPS} is needed), as those of one class or two are"
     )
 
 

@@ -41,6 +41,7 @@ from perception.events.represent import count_image
 from perception.recognize.fit import FitConfig, fit
 from perception.reconstruct import load
 from sims.digits import DIGIT, SIDE, canvas, saccades
+from sims.labelled import mnist
 from sims.nmnist import load as load_nmnist
 from sims.shift_sources import fitted, predicted
 from sims.studies.record import Record
@@ -70,11 +71,10 @@ def task_of(name: str, args: argparse.Namespace, seed: int) -> Task:
     """A task; seeds differ in the source images and in the noise of simulated cameras."""
     rng = np.random.default_rng(seed)
     if name == "nmnist":
-        with np.load(args.mnist, allow_pickle=False) as file:
-            rows = rng.permutation(len(file["x"]))[: args.images]
-            images, labels = file["x"][rows, None].astype(np.float32) / 255, file["y"][rows].astype(np.int64)
+        found = mnist(args.mnist)
+        some = found.part(rng.permutation(len(found.y))[: args.images])
         streams, target = load_nmnist(args.nmnist)
-        return Task(images, labels, streams, target, lambda image: image[..., 3:31, 3:31])
+        return Task(some.x, some.y, streams, target, lambda image: image[..., 3:31, 3:31])
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -13,7 +13,7 @@ import adapt
 from adapt.source_free import adaptation
 from adapt.source_free.choice import choice, support
 from adapt.source_free.engine import EVERYTHING, Plan, Run, evaluate
-from adapt.source_free.guard import harm, too_one_sided
+from adapt.source_free.guard import harm, too_one_sided, ungrouped
 from adapt.source_free.methods import NRC, SHOT, AaD, centred_labels
 from adapt.source_free.samples import Held, inputs_of, samples_of
 from adapt.source_free.scores import (
@@ -354,6 +354,7 @@ def test_signs_of_harm():
     assert "4.0 to 1.0" in harm(p, one)
     assert harm(one, p) is None
     assert "class 2 of 100%" in too_one_sided(one)
+    assert ungrouped(torch.eye(4).repeat(5, 1), 4) is None
 
 
 # bad input

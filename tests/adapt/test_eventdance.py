@@ -211,5 +211,26 @@ def test_bad_input_is_told_apart():
         event_dance(nn.Conv2d(1, 2, 3), streams(), labels="ab", reconstructor=reconstructor(), config=QUICK)
     with pytest.raises(ValueError, match="skip < windows"):
         EventDanceConfig(windows=3, skip=3)
-    with pytest.raises(ValueError, match="representation"):
-        EventDanceConfig(representations=())
+    own = {"labels": "ab", "reconstructor": reconstructor(), "config": QUICK}
+    with pytest.raises(ValueError, match="what `prepare` makes of surrogates"):
+        event_dance(classifier(), streams(), prepare=lambda image: image[..., 3:], **own)
+    with pytest.raises(ValueError, match=r"vision must give probabilities \(4, 2\)"):
+        event_dance(classifier(), streams(), vision=lambda image: torch.ones(len(image), 5), **own)
+    for settings, says in (
+        ({"representations": ()}, "representation"),
+        ({"representations": ("stack", "stack")}, "that differ"),
+        ({"entropy": -1.0}, "entropy must be"),
+        ({"source_rate": np.nan}, "source_rate must be"),
+        ({"confidence": (0.9, 0.5)}, "confidence must rise"),
+        ({"width": 0}, "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            EventDanceConfig(**settings)
+
+
+def test_streams_of_one_class_and_few_streams_are_warned_of():
+    found = event_dance(
+        classifier(), streams(8)[::2], labels="ab", reconstructor=reconstructor(), config=QUICK
+    )
+    assert "50 of each class" in found.report["warnings"][0]
+    assert any("of 100% of the samples" in said for said in found.report["warnings"])
