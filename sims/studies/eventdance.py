@@ -41,7 +41,7 @@ from perception.events.represent import count_image
 from perception.recognize.fit import FitConfig, fit
 from perception.reconstruct import load
 from sims.digits import DIGIT, SIDE, canvas, saccades
-from sims.labelled import mnist
+from sims.images import of_file
 from sims.nmnist import load as load_nmnist
 from sims.shift_sources import fitted, predicted
 from sims.studies.record import Record
@@ -71,10 +71,11 @@ def task_of(name: str, args: argparse.Namespace, seed: int) -> Task:
     """A task; seeds differ in the source images and in the noise of simulated cameras."""
     rng = np.random.default_rng(seed)
     if name == "nmnist":
-        found = mnist(args.mnist)
-        some = found.part(rng.permutation(len(found.y))[: args.images])
+        found = of_file(args.mnist)
+        some = found.take(torch.from_numpy(rng.permutation(len(found.labels))[: args.images]))
+        images, labels = some.pixels.numpy(), some.labels.numpy()
         streams, target = load_nmnist(args.nmnist)
-        return Task(some.x, some.y, streams, target, lambda image: image[..., 3:31, 3:31])
+        return Task(images, labels, streams, target, lambda image: image[..., 3:31, 3:31])
     from sklearn.datasets import load_digits
 
     digits = load_digits()

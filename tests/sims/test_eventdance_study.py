@@ -30,7 +30,7 @@ def test_files_that_are_not_mnist_are_refused_in_one_line(tmp_path, capsys):
     given = ["--tasks", "nmnist", "--mnist", str(path), "--nmnist", str(tmp_path)]
     assert eventdance.main(given) == 2
     said = capsys.readouterr().err
-    assert "must hold x and y" in said
+    assert "is no .npz with images and labels" in said
     assert len(said.splitlines()) == 1
     with pytest.raises(SystemExit):
         eventdance.main(["--tasks", "nmnist"])
