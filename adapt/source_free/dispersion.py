@@ -4,6 +4,10 @@ The authors weigh it by 1, for a dozen classes and batches of 64. With more clas
 that is too little, and classes run into each other: docs/adapt has the numbers. The weights here are ours.
 """
 
+from collections.abc import Callable
+
+from adapt.source_free.engine import Run
+
 
 def natural(neighbours: int, batch: float, classes: int) -> float:
     """Weight of a dispersion at which it is in balance with attraction, for C classes of equal mass.
@@ -26,6 +30,22 @@ def auto_alpha(neighbours: int, batch: float, classes: int) -> float:
     others = batch / classes - 1
     balanced = min(1.0, neighbours / (2 * others)) if others > 0 else 1.0
     return max(balanced, natural(neighbours, batch, classes) / 2)
+
+
+def start_and_fall(
+    alpha0: float | str, beta: float, run: Run, auto: Callable[[int, float, int], float]
+) -> tuple[float, float]:
+    """Weight of a dispersion at the start and how fast it falls, as given or, for "auto", of this run."""
+    if not isinstance(alpha0, str):
+        return alpha0, beta
+    classes = run.predictions.shape[1]
+    return auto(run.neighbours, run.batch, classes), auto_beta(beta, run.batch, classes)
+
+
+def check_alpha0(alpha0: float | str) -> None:
+    """Raise ValueError unless it is a number or "auto"."""
+    if isinstance(alpha0, str) and alpha0 != "auto":
+        raise ValueError(f'alpha0 must be a number or "auto", got {alpha0!r}')
 
 
 def auto_beta(beta: float, batch: float, classes: int) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
-from adapt.source_free.dispersion import auto_beta, natural
+from adapt.source_free.dispersion import check_alpha0, natural, start_and_fall
 from adapt.source_free.engine import (
     EVERYTHING,
     FEATURES,
@@ -132,17 +132,11 @@ class AaD:
     plan: Plan = EVERYTHING
 
     def __post_init__(self):
-        if isinstance(self.alpha0, str) and self.alpha0 != "auto":
-            raise ValueError(f'alpha0 must be a number or "auto", got {self.alpha0!r}')
+        check_alpha0(self.alpha0)
 
     def begin(self, run: Run) -> Loss:
         """The loss of a batch and its neighbours."""
-        classes = run.predictions.shape[1]
-        if isinstance(self.alpha0, str):
-            alpha0 = max(1.0, natural(run.neighbours, run.batch, classes))
-            beta = auto_beta(self.beta, run.batch, classes)
-        else:
-            alpha0, beta = self.alpha0, self.beta
+        alpha0, beta = start_and_fall(self.alpha0, self.beta, run, lambda *of: max(1.0, natural(*of)))
 
         def loss(batch: Batch) -> dict[str, Tensor]:
             alpha = schedule(alpha0, beta, run.progress)

@@ -79,7 +79,11 @@ def gap_statistic(z: Tensor, k: int) -> float:
             found = KMeans(k, n_init=2, random_state=0).fit(y)
         return float(np.log(found.inertia_ + EPS) - np.log((y**2).sum() + EPS))
 
-    noise = [within(rng.standard_normal((len(x), len(x))) @ x) for _ in range(3)]
+    def like() -> np.ndarray:  # of x's covariance but for a factor, of which `within` knows nothing
+        rows = (min(ROWS, len(x) - start) for start in range(0, len(x), ROWS))
+        return np.concatenate([rng.standard_normal((n, len(x))) @ x for n in rows])
+
+    noise = [within(like()) for _ in range(3)]
     return float(np.mean(noise)) - within(x)
 
 

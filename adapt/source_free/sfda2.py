@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.source_free import losses
-from adapt.source_free.dispersion import auto_alpha, auto_beta
+from adapt.source_free.dispersion import auto_alpha, check_alpha0, start_and_fall
 from adapt.source_free.engine import EVERYTHING, Batch, Loss, Plan, Run, schedule
 
 LARGEST = 2**31  # bytes of the covariances of all classes
@@ -39,8 +39,7 @@ class SFDA2:
     plan: Plan = EVERYTHING
 
     def __post_init__(self):
-        if isinstance(self.alpha0, str) and self.alpha0 != "auto":
-            raise ValueError(f'alpha0 must be a number or "auto", got {self.alpha0!r}')
+        check_alpha0(self.alpha0)
         if self.memory is not None and not 0 < self.memory <= 1:
             raise ValueError(f"memory must be above 0 and at most 1, got {self.memory}")
 
@@ -57,11 +56,7 @@ class SFDA2:
                 f"SF(DA)^2 keeps a covariance of features for each class, {classes} x {dim} x {dim} numbers "
                 'here, more than 2 GB: use method="aad" or "snc"'
             )
-        if isinstance(self.alpha0, str):
-            alpha0 = auto_alpha(run.neighbours, run.batch, classes)
-            beta = auto_beta(self.beta, run.batch, classes)
-        else:
-            alpha0, beta = self.alpha0, self.beta
+        alpha0, beta = start_and_fall(self.alpha0, self.beta, run, auto_alpha)
         spread = ClassSpread.empty(classes, dim, run.features)
 
         def loss(batch: Batch) -> dict[str, Tensor]:
