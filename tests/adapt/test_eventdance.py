@@ -5,14 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from adapt.source_free.eventdance import (
-    EventDanceConfig,
-    anchors,
-    divergence,
-    event_dance,
-    source_losses,
-    target_losses,
-)
+from adapt.source_free.eventdance import EventDanceConfig, event_dance
+from adapt.source_free.eventdance_losses import anchors, divergence, source_losses, target_losses
 from adapt.source_free.surrogates import Tone, reconstructed, voxels_of
 from perception.events import EventStream
 from perception.reconstruct.model import Reconstructor
