@@ -40,7 +40,7 @@ from sims.endpoints import endpoints
 from sims.few_shot import FILE, SPLITS, Classes, accuracies, characters, tasks_of, turned_digits
 from sims.meta_learners import RATE, ROWS, trained
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.bidf_mkd"
@@ -114,7 +114,7 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
                 gaps = [
                     ""
                     if other not in found or other == row
-                    else _gap(sign * (mine - pooled(found[other], shots, at)))
+                    else signed(sign * (mine - pooled(found[other], shots, at)), 4)
                     for other, sign in (("random", 1), ("bidf-mkd", -1))
                 ]
                 asked, seconds = (np.mean([r[name] for r in runs]) for name in ("queries", "cpu_s"))
@@ -128,11 +128,6 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
 def pooled(runs: Sequence[dict[str, Any]], shots: str, at: str = "best") -> np.ndarray:
     """Accuracies of all tasks of all seeds."""
     return np.concatenate([r[shots][at] for r in runs])
-
-
-def _gap(gap: np.ndarray) -> str:
-    low, high = interval(gap) or (np.nan, np.nan)
-    return f"{gap.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

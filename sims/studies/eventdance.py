@@ -45,7 +45,7 @@ from sims.images import of_file
 from sims.nmnist import load as load_nmnist
 from sims.shift_sources import fitted, predicted
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.eventdance"
@@ -200,8 +200,7 @@ def show(name: str, found: dict[str, list[list[float]]]) -> None:
     )
     for row, values in found.items():
         mean, gap = np.mean(values, 0), ours[:, 1] - np.array(values)[:, 1]
-        low, high = interval(gap) or (np.nan, np.nan)
-        apart = "" if row == "EventDance" else f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+        apart = "" if row == "EventDance" else signed(gap, 3)
         table.add_row(row, f"{mean[0]:.3f}", f"{mean[1]:.3f}", apart)
     Console(width=110).print(table)
 

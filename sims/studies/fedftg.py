@@ -52,7 +52,7 @@ from adapt.federated.rounds import Refine
 from adapt.federated.rules import Rule
 from sims.images import FILES, LABELLED, Images, named
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import signed
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.fedftg"
@@ -220,9 +220,7 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
 
 def gap(x: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
     """Mean difference from the runs of another row, and its paired interval."""
-    differences = x - np.array([r["last"] for r in runs])
-    ends = interval(differences)
-    return f"{differences.mean():+.4f}" + (f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else "")
+    return signed(x - np.array([r["last"] for r in runs]), 4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

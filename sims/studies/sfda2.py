@@ -46,7 +46,7 @@ from adapt.source_free.sfda2 import SFDA2
 from sims.shift_sources import bound, predicted, trained
 from sims.shifts import FROM_FILES, SHIFTS, shift
 from sims.studies.record import Record
-from sims.table import interval
+from sims.table import interval, signed
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.sfda2"
@@ -160,7 +160,7 @@ def show(runs: Runs) -> None:
             title=f"{name}, {several} seeds",
         )
         for row, x in found.items():
-            gaps = ("" if row == other else _gap(x - found[other]) for other in ("aad", "sfda2"))
+            gaps = ("" if row == other else signed(x - found[other], 1) for other in ("aad", "sfda2"))
             table.add_row(row, f"{mean(x):.1f}", f"{(x - found['source']).min():+.1f}", *gaps)
         console.print(table)
     table = Table("", *tasks, "mean", title="accuracy %")
@@ -174,11 +174,6 @@ def show(runs: Runs) -> None:
     for key, one in runs.items():
         for row, why in one["tripped"].items():
             console.print(f"guard: {key}, {row}: {why}", highlight=False)
-
-
-def _gap(gap: np.ndarray) -> str:
-    ends = interval(gap)
-    return f"{gap.mean():+.1f}" + (f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
