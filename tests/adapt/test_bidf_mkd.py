@@ -439,11 +439,12 @@ def test_meta_learning_from_endpoints_helps_on_real_tasks():
     """Of digits that no endpoint knows, adapted alike, against the same network that has learned nothing."""
     from sims.studies import bidf_mkd
     from sims.studies.record import Record
+    from sims.table import interval
 
     rows = ["--rows", "random", "bidf-mkd", "--apis", "8", "--updates", "100", "--tasks", "100"]
     found = bidf_mkd.study(
         bidf_mkd.parse(["--seeds", "1", "--shots", "1", *rows]), Record(None), lambda line: None
     )
     learned, nothing = (bidf_mkd.pooled(found[row], "1", "common") for row in ("bidf-mkd", "random"))
-    low, _ = bidf_mkd.interval(learned - nothing)
+    low, _ = interval(learned - nothing)
     assert low > 0
