@@ -16,6 +16,7 @@ averaged. Rows:
     concatenation             both kinds of tokens side by side and a linear layer
     no frequencies            FUSE's attention without its pyramids
     FUSE                      as the paper has it
+    FUSE, from nothing        the same with the event network from nothing
 
 and columns: the conditions of `sims.rooms`, still: clean frames without an event, as of a camera that stands.
 What --json has already is not computed again. Exit status as of `sims.compare`.
@@ -51,13 +52,15 @@ from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.fuse"
 SPOILT = ("night", "blur", "overexposed")
-FUSED = {
-    "frames, trained for it": ("fredfuse", False),
-    "concatenation": ("concatenation", True),
-    "no frequencies": ("guided", True),
-    "FUSE": ("fredfuse", True),
+COPY, NOTHING = "events", "events, from nothing"
+FUSED = {  # how, whether with events, which network reads them
+    "frames, trained for it": ("fredfuse", False, COPY),
+    "concatenation": ("concatenation", True, COPY),
+    "no frequencies": ("guided", True, COPY),
+    "FUSE": ("fredfuse", True, COPY),
+    "FUSE, from nothing": ("fredfuse", True, NOTHING),
 }
-ROWS = ("constant", "frames", "events", "events, from nothing", *FUSED)
+ROWS = ("constant", "frames", COPY, NOTHING, *FUSED)
 COLUMNS = (*CONDITIONS, "still")
 
 ROOMS_APART = 10_000  # of a seed and the next
@@ -80,12 +83,6 @@ def one_seed(
         said = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
         console.print(f"seed {seed}: {training.step} of {training.config.steps}: {said}", highlight=False)
 
-    def scored(network: FUSE, kind: str) -> dict[str, list[float]]:
-        return {
-            name: of_rooms(relative_errors(disparities(network, test, kind), test), args.tests)
-            for name, test in tests.items()
-        }
-
     about = {name: getattr(args, name) for name in ("rooms", "side", "scale")}
     plan = Plan(steps=steps_of(args.scale), seed=seed, about=about, advance=advance)
 
@@ -98,27 +95,33 @@ def one_seed(
     backbone = taught(of("frames"), pairs)
     backbone.requires_grad_(False)
     untrained = closeness(FUSE(backbone, backbone.without_head()), tests["clean"])
-    events = aligned_events(of("events"), backbone, pairs)
-    plain = FUSE(backbone, events)
+    readers = {
+        name: aligned_events(of(name), backbone, pairs, from_nothing=name == NOTHING)
+        for name in (COPY, NOTHING)
+    }
+    plain = {name: FUSE(backbone, events) for name, events in readers.items()}
     errors: Found = {
         "constant": {
             name: of_rooms(relative_errors(np.zeros(test.clean.shape), test), args.tests)
             for name, test in tests.items()
         },
-        "frames": scored(plain, "frames"),
-        "events": scored(plain, "events"),
+        "frames": scored(plain[COPY], tests, "frames"),
     }
-    rival = aligned_events(of("events, from nothing"), backbone, pairs, from_nothing=True)
-    errors["events, from nothing"] = scored(FUSE(backbone, rival), "events")
-    for name, (fusion, with_events) in FUSED.items():
-        network = fused(of(name), backbone, events, pairs, fusion, with_events)
+    errors |= {name: scored(network, tests, "events") for name, network in plain.items()}
+    for name, (fusion, with_events, reader) in FUSED.items():
+        network = fused(of(name), backbone, readers[reader], pairs, fusion, with_events)
         shown = tests if with_events else {k: without_events(test) for k, test in tests.items()}
-        errors[name] = {
-            k: of_rooms(relative_errors(disparities(network, test, "both"), test), args.tests)
-            for k, test in shown.items()
-        }
+        errors[name] = scored(network, shown, "both")
         console.print(f"seed {seed}: {name}: {summary(errors[name])}", highlight=False)
-    return {"errors": errors, "agreement": [untrained, closeness(plain, tests["clean"])]}
+    return {"errors": errors, "agreement": [untrained, closeness(plain[COPY], tests["clean"])]}
+
+
+def scored(network: FUSE, tests: dict[str, Pairs], kind: str) -> dict[str, list[float]]:
+    """Errors of each room, by condition, of what a network says of both, or of one of them."""
+    return {
+        name: of_rooms(relative_errors(disparities(network, test, kind), test), len(test.clean))
+        for name, test in tests.items()
+    }
 
 
 def without_events(pairs: Pairs) -> Pairs:
