@@ -1,0 +1,63 @@
+"""Sources of one pair of classes an epoch, the pairs in turn: whoever learns of them forgets the others."""
+
+import torch
+from torch import Tensor, nn
+
+from adapt.data_free.context import Context
+from adapt.data_free.sources import GeneratorSource, Moment, Parts, TensorSource
+from adapt.data_free.terms import TINY
+from sims.teachers import Task
+
+
+class PairsOfImages(TensorSource):
+    """Real images of the pair, with noise."""
+
+    def __init__(self, task: Task, noise: float = 0.1):
+        super().__init__(task.given(task.x))
+        self.task, self.noise, self.pair = task, noise, 0
+
+    def refresh(
+        self, teacher: nn.Module, student: nn.Module, moment: Moment, generator: torch.Generator
+    ) -> Parts:
+        """The pair of the epoch."""
+        self.pair = moment.epoch % (self.task.classes // 2)
+        return {}
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n of the pair."""
+        rows = torch.nonzero(self.task.y // 2 == self.pair)[:, 0]
+        rows = rows[torch.randint(len(rows), (n,), generator=generator)]
+        x = self.x[rows]
+        return x + self.noise * torch.randn(x.shape, generator=generator)
+
+
+class InPair:
+    """Term of a generator: the teacher sees in its images one of a pair of classes."""
+
+    def __init__(self):
+        self.pair = 0
+
+    def __call__(self, context: Context) -> Tensor:
+        """Minus the mean logarithm of the probability of either."""
+        p = context.t.softmax(1)[:, 2 * self.pair : 2 * self.pair + 2].sum(1)
+        return -(p + TINY).log().mean()
+
+
+class PairsOfGenerator(GeneratorSource):
+    """A generator whose terms have an `InPair`, "pair", which follows the epochs."""
+
+    @classmethod
+    def of(cls, source: GeneratorSource, steps: int) -> "PairsOfGenerator":
+        """The same generator, with so many steps for each refresh."""
+        return cls(
+            source.network, source.shape, source.nz, source.terms, source.batch, source.rate, steps=steps
+        )
+
+    def refresh(
+        self, teacher: nn.Module, student: nn.Module, moment: Moment, generator: torch.Generator
+    ) -> Parts:
+        """Steps of the generator towards the pair of the epoch."""
+        term = self.terms["pair"][1]
+        assert isinstance(term, InPair)
+        term.pair = moment.epoch % 5
+        return super().refresh(teacher, student, moment, generator)
