@@ -7,7 +7,8 @@ event counts with --dataset), networks of some thousand weights, minutes of one 
 
     drift      no generator: unlabelled images of one pair of classes an epoch, the pairs take turns; LRA's
                step alone is seen. Five pairs, 20 epochs of 16 steps, as strong a forgetting as there can be.
-    pairs      the same without data: a generator is asked for one pair of classes an epoch, and has twice the epochs.
+    pairs      the same without data: a generator is asked for one pair of classes an epoch, in twice as
+               many epochs.
     generator  the whole method, without data, against the rows below.
 
     vanilla       new inputs alone
