@@ -154,7 +154,7 @@ def federate(
     for number in range(config.rounds):
         asked = chosen(len(clients), config.participation, rng)
         uploads, excluded = _collected(model, clients, classes, asked, number, config, rule)
-        history.append(_finished(model, uploads, excluded, asked, number, len(clients), rule, refine, score))
+        history.append(finished(model, uploads, excluded, asked, number, len(clients), rule, refine, score))
         advance(history[-1])
     if history and all(r.loss is None for r in history):
         raise RuntimeError(
@@ -212,8 +212,28 @@ def _collected(model, clients, classes, asked, number, config, rule):
     return uploads, excluded
 
 
-def _finished(model, uploads, excluded, asked, number, clients, rule, refine, score):
-    """Merge and repair the model in place; the record of the round."""
+def finished(
+    model: nn.Module,
+    uploads: Sequence[Upload],
+    excluded: Sequence[Exclusion],
+    asked: tuple[int, ...],
+    number: int,
+    clients: int,
+    rule: Rule,
+    refine: Refine | None,
+    score: Callable[[nn.Module], float] | None,
+) -> Round:
+    """Merge the uploads of a round and repair what comes of it, in place; the record of the round.
+
+    Args:
+        model:    with the weights that the clients were sent.
+        uploads:  those that can be used, in the order of clients: sums in another differ in their last bits.
+        excluded: the others.
+        asked:    clients.
+        number:   of the round, from 0.
+        clients:  how many there are.
+        rule, refine, score: as of `federate`; the rule remembers.
+    """
     if not uploads:
         return Round(asked, tuple(excluded), None, {}, _scored(score, model))
     start = parameters_of(model)

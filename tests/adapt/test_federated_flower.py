@@ -13,9 +13,13 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.serverapp import Grid
 
 from adapt.federated import (
+    SCAFFOLD,
     DenseGenerator,
+    FedAvg,
+    FedDyn,
     FederateConfig,
     FedFTG,
+    FedProx,
     FTGConfig,
     LocalConfig,
     federate,
@@ -111,6 +115,31 @@ def test_weights_are_those_of_our_own_rounds(repaired):
     assert theirs.history[0].norms == pytest.approx(ours.history[0].norms, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "rule", [FedAvg(), FedProx(0.1), FedDyn(0.1), SCAFFOLD()], ids=lambda r: type(r).__name__
+)
+def test_each_rule_gives_the_weights_of_our_own_rounds(rule):
+    theirs = flown(rule=rule)
+    ours = federate(model(), [data(k) for k in range(3)], 3, CONFIG, rule=rule)
+    assert close(ours.model, theirs.model) < 1e-6
+    plain = federate(model(), [data(k) for k in range(3)], 3, CONFIG)
+    assert isinstance(rule, FedAvg) or close(plain.model, theirs.model) > 1e-4
+
+
+def test_a_rule_forgets_nothing_of_a_client_that_misses_a_round():
+    """As its own rounds would: a client that is not heard of is as if it had not been asked."""
+    rounds = []
+
+    def change(client, reply):
+        rounds.append(client)
+        return None if client == 1 and len(rounds) in (4, 5, 6) else reply
+
+    theirs = flown(rule=SCAFFOLD(), change=change)
+    assert [r.asked for r in theirs.history] == [(0, 1, 2), (0, 2), (0, 1, 2)]
+    assert set(theirs.rule.own) == {0, 1, 2}
+    assert close(flown(rule=SCAFFOLD()).model, theirs.model) > 1e-4
+
+
 def spoiled(change):
     def work(client, reply):
         if client != 1:
@@ -134,10 +163,14 @@ def poison(content, what):
     content["arrays"] = type(content["arrays"])(weights)
 
 
-def count(content, value):
+def said(content, name, value):
     metrics = dict(content["metrics"])
-    metrics["label-counts"] = value
+    metrics[name] = value
     content["metrics"] = MetricRecord(metrics)
+
+
+def count(content, value):
+    said(content, "label-counts", value)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +184,9 @@ def count(content, value):
         (lambda c: count(c, [1.0, float("nan"), 0.0]), "not 3 numbers"),
         (lambda c: count(c, [1.0, -2.0, 0.0]), "negative"),
         (lambda c: count(c, [0.0, 0.0, 0.0]), "all 0"),
+        (lambda c: said(c, "steps", 0), "0 steps"),
+        (lambda c: said(c, "rate", float("inf")), "rate inf"),
+        (lambda c: said(c, "loss", float("nan")), "loss of nan"),
     ],
 )
 def test_nonsense_is_left_out_and_named(change, words):
