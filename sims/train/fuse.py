@@ -39,12 +39,16 @@ TEST = 2_000_000  # added to the seed: rooms of training and test are apart
 N_ROOMS, N_TEST = 3000, 160
 ROOMS = """{rooms} ray-cast rooms (`sims.rooms`), of each a frame of {side} x {side} pixels with the events of
   the 50 ms before; by day, by night, blurred, overexposed and with noisy pixels, at random"""
+READERS = {
+    "copy": "a copy of it with low-rank adaptation",
+    "nothing": "a network of its size that started from nothing",
+}
 CARD = """# {name}
 
 Weights of `perception.depth`, trained by `python -m sims.train.fuse`; MIT licence.
 
 - Data: {data}.
-- Backbone: {backbone}; fusion: {fusion}; {parameters} parameters.
+- Backbone: {backbone}; events are read by {reader}; fusion: {fusion}; {parameters} parameters.
 - Steps: {steps}; {minutes:.0f} CPU minutes in the last call; seed {seed}, {date}.
 - Mean relative error of metric depth on {tests} others, up to {farthest:g} m:
 
@@ -72,13 +76,14 @@ def train(args: argparse.Namespace) -> None:
         steps=steps_of(args.scale),
         seed=args.seed,
         resume=args.resume,
-        about={name: getattr(args, name) or "" for name in ("seed", "backbone", "fusion")} | {"data": about},
+        about={name: getattr(args, name) or "" for name in ("seed", "backbone", "events", "fusion")}
+        | {"data": about},
         device=args.device,
         advance=advance,
     )
     backbone = named or taught(plan, pairs)
     backbone.requires_grad_(False)
-    events = aligned_events(plan, backbone, pairs)
+    events = aligned_events(plan, backbone, pairs, args.events == "nothing")
     network = fused(plan, backbone, events, pairs, args.fusion)
     adapted(plan, network, pairs, args.farthest)
     minutes = (time.process_time() - used) / 60
@@ -94,6 +99,7 @@ def train(args: argparse.Namespace) -> None:
     result: dict[str, Any] = {
         "data": about,
         "backbone": args.backbone or "tiny",
+        "reader": READERS[args.events],
         "fusion": args.fusion,
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": ", ".join(f"{name} {steps}" for name, steps in plan.steps.items()),
@@ -141,6 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--backbone",
         metavar="NAME",
         help="a pretrained Depth Anything: a folder, or a name of the hub, downloaded",
+    )
+    add(
+        "--events",
+        choices=READERS,
+        default="copy",
+        help="what reads events: a copy of the backbone with low-rank adaptation, as in the paper, or a "
+        "network of its size from nothing, all of whose weights learn; default: copy",
     )
     add("--fusion", choices=("fredfuse", "guided", "concatenation"), default="fredfuse")
     add(

@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("flwr.serverapp.strategy", reason="needs the extra federated")
 
-from adapt.federated import federate
+from adapt.federated import SCAFFOLD, federate
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 900.0  # s, for all of it: every part is a process of its own that imports torch
@@ -67,12 +67,32 @@ def train(message, context):
         reply.content["arrays"] = ArrayRecord({{n: v * torch.nan for n, v in weights.items()}})
     return reply
 """
+LATE = """
+import time
+from pathlib import Path
+
+from flwr.clientapp import ClientApp
+from adapt.federated.flower import client_app
+from fleet.common import CONFIG, data, model
+
+app = ClientApp()
+honest = client_app(model, data, 3, CONFIG)
+
+@app.train()
+def train(message, context):
+    while context.node_config["partition-id"] == 1 and not Path({merged!r}).exists():
+        time.sleep(0.5)
+    return honest(message, context)
+"""
 SERVER = """
 import json
 import os
 
+from pathlib import Path
+
 import numpy as np
 from flwr.serverapp import ServerApp
+from adapt.federated import SCAFFOLD
 from adapt.federated.flower import FedFTGStrategy, initial
 from fleet.common import CONFIG, model
 
@@ -80,11 +100,16 @@ app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    strategy = FedFTGStrategy(model(), 3, min_train_nodes=2, min_available_nodes=2)
-    strategy.start(grid, initial(model()), num_rounds=CONFIG.rounds{settings})
+    merged = lambda model: float(Path({path!r} + "-merged").touch() is None)
+    strategy = FedFTGStrategy(
+        model(), 3, rule=SCAFFOLD(), score=merged, min_train_nodes=2, min_available_nodes=2
+    )
+    for rounds, timeout in {starts!r}:
+        strategy.start(grid, initial(strategy.model), num_rounds=rounds, timeout=timeout)
     excluded = [[str(e) for e in r.excluded] for r in strategy.history]
+    norms = [sorted(r.norms) for r in strategy.history]
     found = {{name: value.numpy() for name, value in strategy.model.state_dict().items()}}
-    found["excluded"] = np.array(json.dumps(excluded))
+    found["excluded"], found["used"] = np.array(json.dumps(excluded)), np.array(json.dumps(norms))
     np.savez({path!r} + ".npz", **found)
     os.replace({path!r} + ".npz", {path!r})
 """
@@ -242,12 +267,13 @@ def assert_same(model, found):
 @pytest.mark.slow
 def test_processes_find_the_weights_of_our_own_rounds(started, tmp_path):
     path = tmp_path / "weights"
-    run, give_up = fleet(started, tmp_path, CLIENT, SERVER.format(path=str(path), settings=""))
+    run, give_up = fleet(started, tmp_path, CLIENT, SERVER.format(path=str(path), starts=[(2, PATIENCE)]))
     found = weights(path, run, give_up)
-    assert json.loads(str(found.pop("excluded"))) == [[], []]
+    assert json.loads(str(found["excluded"])) == [[], []]
     space: dict = {}
     exec(COMMON, space)  # the same model, data and settings
-    ours = federate(space["model"](), [space["data"](k) for k in range(2)], 3, space["CONFIG"]).model
+    own = [space["data"](k) for k in range(2)]
+    ours = federate(space["model"](), own, 3, space["CONFIG"], SCAFFOLD()).model
     assert_same(ours, found)
     assert not torch.equal(ours[0].weight, space["model"]()[0].weight)
 
@@ -257,15 +283,27 @@ def test_a_client_that_sends_nonsense_and_one_that_dies_are_survived(started, tm
     """Client 1 sends weights that are not finite in the first round, and is killed in the second."""
     path, trap = tmp_path / "weights", tmp_path / "training"
     spoiled = SPOILED.format(trap=str(trap))
-    run, give_up = fleet(
-        started, tmp_path, spoiled, SERVER.format(path=str(path), settings=", timeout=120.0")
-    )
+    run, give_up = fleet(started, tmp_path, spoiled, SERVER.format(path=str(path), starts=[(2, 120.0)]))
     wait_for(lambda: trap.exists() or run.poll() is not None, "the second round", give_up)
     started.kill(2)
     found = weights(path, run, give_up)
-    (first,), second = json.loads(str(found.pop("excluded")))
+    (first,), second = json.loads(str(found["excluded"]))
     assert first == "client 1: its weights are not finite"
     assert len(second) <= 1  # as a node that is gone, or as a reply that did not come
     space: dict = {}
     exec(COMMON, space)
-    assert_same(federate(space["model"](), [space["data"](0)], 3, space["CONFIG"]).model, found)
+    own = [space["data"](0), (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))]
+    assert_same(federate(space["model"](), own, 3, space["CONFIG"], SCAFFOLD()).model, found)
+
+
+@pytest.mark.slow
+def test_a_client_that_is_late_is_left_out_of_its_round_and_takes_part_in_the_next(started, tmp_path):
+    """Client 1 answers its first round when that is over; its answer is of no use then, and does no harm."""
+    path = tmp_path / "weights"
+    late = LATE.format(merged=f"{path}-merged")
+    run, give_up = fleet(
+        started, tmp_path, late, SERVER.format(path=str(path), starts=[(1, 120.0), (1, PATIENCE)])
+    )
+    found = weights(path, run, give_up)
+    assert json.loads(str(found["used"])) == [[0], [0, 1]]
+    assert all(np.isfinite(v).all() for name, v in found.items() if name.endswith(("weight", "bias")))
