@@ -76,8 +76,8 @@ def train(args: argparse.Namespace) -> None:
         steps=steps_of(args.scale),
         seed=args.seed,
         resume=args.resume,
-        about={name: getattr(args, name) or "" for name in ("seed", "backbone", "events", "fusion")}
-        | {"data": about},
+        about={name: getattr(args, name) for name in ("seed", "events", "fusion")}
+        | {"backbone": args.backbone or "", "data": about},
         device=args.device,
         advance=advance,
     )
