@@ -57,20 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Distil, write, and say what came of it."""
     start = time.monotonic()
-    shape = tuple(args.input_shape)
+    shape, chosen = tuple(args.input_shape), settings(args)
     teacher = networks.load(args.teacher).to(args.device)
     classes = check_teacher(teacher, shape, args.device)
     student = made(args, shape, classes).to(args.device)
     said: dict[str, Any] = {"method": args.method, "classes": classes}
     if args.scan:
-        found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=settings(args)))
+        found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=chosen))
         said["scan"] = {
             "target": found.target,
             "score": round(found.score, 4),
             "sure": round(found.sure, 4),
             "alarm": found.alarm,
         }
-    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, settings(args)))
+    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen))
     distiller.about = {k: getattr(args, k) for k in ("student", "method", "defence", "bounds", "points")}
     if args.resume is not None and Path(args.resume).exists():
         distiller.resume(args.resume)
