@@ -1,5 +1,7 @@
 """Sources of one pair of classes an epoch, the pairs in turn: whoever learns of them forgets the others."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,14 @@ class PairsOfImages(TensorSource):
         rows = rows[torch.randint(len(rows), (n,), generator=generator)]
         x = self.x[rows]
         return x + self.noise * torch.randn(x.shape, generator=generator)
+
+    def state(self) -> dict[str, Any]:
+        """The pair, which is drawn from until the next refresh."""
+        return {"pair": self.pair}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.pair = state["pair"]
 
 
 class InPair:

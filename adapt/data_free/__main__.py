@@ -10,6 +10,7 @@ Exit status: 0 done, 1 failed, 2 bad input.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,14 +21,14 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from adapt import files
 from adapt.data_free import networks, presets
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.checks import check_teacher
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
-from adapt.data_free.scan import scan
+from adapt.data_free.scan import ScanConfig, scan
 from adapt.data_free.terms import agreement
-from adapt.files import SCRIPTS
 from tracking.formats import weights
 from tracking.program import Parser, natural, output, positive, run
 
@@ -56,17 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Distil, write, and say what came of it."""
     start = time.monotonic()
-    shape = tuple(args.input_shape)
-    device = torch.device(args.device)
-    teacher = networks.load(args.teacher).to(device)
-    classes = check_teacher(teacher, shape, device)
+    shape, chosen = tuple(args.input_shape), settings(args)
+    teacher = networks.load(args.teacher).to(args.device)
+    classes = check_teacher(teacher, shape, args.device)
+    student = made(args, shape, classes).to(args.device)
     said: dict[str, Any] = {"method": args.method, "classes": classes}
     if args.scan:
-        found = scan(teacher, shape, tuple(args.bounds))
-        said["scan"] = {"target": found.target, "sure": round(found.sure, 4), "alarm": found.alarm}
-    student = made(args, shape, classes).to(device)
-    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, settings(args)))
-    distiller.about = {"student": args.student, "method": args.method, "defence": args.defence}
+        found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=chosen))
+        said["scan"] = {
+            "target": found.target,
+            "score": round(found.score, 4),
+            "sure": round(found.sure, 4),
+            "alarm": found.alarm,
+        }
+    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen))
+    distiller.about = {k: getattr(args, k) for k in ("student", "method", "defence", "bounds", "points")}
     if args.resume is not None and Path(args.resume).exists():
         distiller.resume(args.resume)
     distiller.fit(60 * args.minutes, args.resume)
@@ -89,10 +94,10 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 
 def made(args: argparse.Namespace, shape: networks.Shape, classes: int) -> nn.Module:
     """The student, with weights of the seed or those of its file."""
-    if Path(args.student).suffix:
-        if Path(args.student).suffix in SCRIPTS:
-            raise ValueError("a student cannot be TorchScript; give a name such as cnn-16, or a .pt2")
+    if Path(args.student).suffix == files.PROGRAM:
         return networks.load(args.student)
+    if Path(args.student).suffix:
+        raise ValueError(f"a student is a name such as cnn-16, or a .pt2 of torch.export; got {args.student}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed + 2)
         return networks.build(args.student, shape, classes)
@@ -144,7 +149,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", required=True, type=output, metavar="FILE.safetensors")
     add("--points", action="store_true", help="inputs N 3 are sets of points, not sequences")
     add(
-        "--bn", type=float, metavar="W", help="weight of the batch-norm term; 0: a teacher without batch norm"
+        "--bn",
+        type=not_negative,
+        metavar="W",
+        help="weight of the batch-norm term; 0: a teacher without batch norm",
     )
     add("--defence", choices=DEFENCES, default="none", help="against backdoors; default: none")
     add("--scan", action="store_true", help="look for a backdoor of the teacher first")
@@ -154,21 +162,39 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps", type=positive, default=5, metavar="N", help="of the student, in each round")
     add("--batch", type=positive, default=64, metavar="N")
     add("--seed", type=natural, default=0)
-    add("--device", default="cpu")
+    add("--device", type=device, default="cpu", help="such as cuda or cuda:1; default: cpu")
     add("--resume", type=output, metavar="FILE", help="where the run is saved every minute, and goes on from")
     add(
         "--minutes",
-        type=float,
-        default=float("inf"),
+        type=not_negative,
+        default=math.inf,
         metavar="M",
         help="to stop after; with --resume to go on",
     )
     args = parser.parse_args(argv)
-    if (args.scan or args.defence == "classwise") and not (args.bounds and args.bounds[0] < args.bounds[1]):
+    args.points |= args.student.startswith("points-")  # which take nothing else
+    if (args.scan or args.defence == "classwise") and not args.bounds:
         parser.error(
             "--scan and --defence classwise need --bounds LOW HIGH, the range of the teacher's inputs"
         )
     return args
+
+
+def not_negative(text: str) -> float:
+    """A finite number >= 0."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
+    return number
+
+
+def device(text: str) -> torch.device:
+    """One that is here."""
+    try:
+        torch.zeros(1, device=text).item()
+        return torch.device(text)
+    except (RuntimeError, AssertionError):  # the latter of a torch that was built for CPUs alone
+        raise argparse.ArgumentTypeError(f"{text!r} is no device of this machine") from None
 
 
 if __name__ == "__main__":

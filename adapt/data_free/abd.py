@@ -8,12 +8,14 @@ Teachers" (ICML 2023, arXiv 2306.02368).
 """
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adapt.data_free.checks import check_bounds
 from adapt.data_free.context import undisturbed
 from adapt.data_free.distiller import Distiller, Phase
 from adapt.data_free.retrospect import SelfRetrospect, divergence
@@ -39,24 +41,38 @@ def abd(
         distiller:  of any preset.
         vaccine:    weight of the shuffling vaccine, 0: none. Of stored inputs suspects are unlearned.
         layers:     last convolutions that are shuffled.
-        batches:    of the test of the shuffles, 0: none.
+        batches:    of the test of the shuffles, 0: none; at most half of those before `start`, so that a
+                    short run has a vaccine, too.
         start:      share of the steps before self-retrospection, which has no vaccine; 1: without it.
         rate:       of the student in that phase; None: as its cosine has come to.
         retrospect: settings of `SelfRetrospect`.
+    Raises:
+        ValueError: the distiller has begun or a number is out of range, or nothing would defend.
     """
     _not_begun(distiller)
+    if not (0 <= vaccine < math.inf and 0 <= start <= 1 and batches >= 0):
+        raise ValueError(
+            f"vaccine and batches must be at least 0 and start in [0, 1], got {vaccine}, {batches}, {start}"
+        )
+    if not vaccine and start == 1:
+        raise ValueError("vaccine=0 and start=1 leave nothing of the defence; keep one of both")
     source, update = distiller.source, distiller.update
     if vaccine:
-        seed = distiller.config.seed
+        c = distiller.config
+        looks = int(start * (c.total if isinstance(source, TensorSource) else c.epochs * c.rounds))
+        # ten first batches and fifty after them, as the paper has it, in runs that are long enough
+        ignored = min(10, looks // 12)
+        batches = min(batches, max(looks // 2 - ignored, 1))
+        test = {"layers": layers, "batches": batches, "ignored": ignored, "seed": c.seed}
         if isinstance(source, TensorSource):
             if type(update) is not Plain:
                 raise ValueError(
                     "with stored inputs the vaccine is a loss of its own, and goes with the update Plain "
                     "alone; set vaccine=0"
                 )
-            update = Masked(Vaccine(distiller.teacher, layers, seed=seed), update.loss, vaccine)
+            update = Masked(Vaccine(distiller.teacher, **test), update.loss, vaccine)
         else:
-            term = Vaccine(distiller.teacher, layers, batches=batches, until=start, seed=seed)
+            term = Vaccine(distiller.teacher, until=start, **test)
             source = copy.copy(source)
             source.terms = dict(source.terms) | {"vaccine": (vaccine, term)}
     phase = None
@@ -112,8 +128,9 @@ class ClassWise:
         weight: float = 0.5,
         config: SearchConfig = SEARCH,
     ):
-        if every < 1 or not bounds[0] < bounds[1]:
-            raise ValueError(f"every must be at least 1 and bounds increase, got {every} and {bounds}")
+        check_bounds(bounds)
+        if every < 1 or not 0 < weight < math.inf:
+            raise ValueError(f"every must be at least 1 and weight positive, got {every} and {weight}")
         self.inner, self.bounds, self.every, self.weight, self.config = inner, bounds, every, weight, config
         self.items: Items | None = None
         self.suspect: int | None = None

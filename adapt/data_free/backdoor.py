@@ -33,6 +33,8 @@ def square(x: Tensor) -> Tensor:
 
 def grid(x: Tensor) -> Tensor:
     """A checker of 3 x 3 pixels in that corner: four white, five black."""
+    if min(x.shape[-2:]) < 3:
+        raise ValueError(f"a checker needs images of at least 3 x 3 pixels, got {tuple(x.shape)}")
     out = x.clone()
     out[..., -3:, -3:] = 0.0
     for row, column in ((-1, -1), (-1, -3), (-2, -2), (-3, -1)):
@@ -82,8 +84,16 @@ def poisoned(
         share:       of all images that is changed: the first of other classes, or of the target with
                      `clean_label`.
         clean_label: whether labels stay as they are.
+    Raises:
+        ValueError: share is not in [0, 1], or no image can be changed.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share}")
     rows = torch.nonzero((y == target) == clean_label)[:, 0][: round(share * len(y))]
+    if share and not len(rows):
+        raise ValueError(
+            f"no image of {len(y)} would be poisoned towards class {target} at a share of {share}"
+        )
     x, y = x.clone(), y.clone()
     x[rows], y[rows] = trigger(x[rows]), target
     return x, y

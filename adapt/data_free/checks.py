@@ -1,5 +1,7 @@
 """What can be said of a teacher and a student before hours are spent on them."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from adapt.data_free.context import Context, undisturbed
 from adapt.data_free.networks import Shape
 
 PROBES = 8  # random inputs
+REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)  # of a network, for inputs that it does not take
 
 
 def check_teacher(teacher: nn.Module, shape: Shape, device: torch.device | str = "cpu") -> int:
@@ -52,10 +55,8 @@ def check_student(student: nn.Module, teacher: nn.Module, shape: Shape, device: 
         wanted = teacher(x).shape
         try:
             s = undisturbed(student, x)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the student does not take inputs of shape {shape}: {str(error).splitlines()[0]}"
-            ) from None
+        except REFUSALS as error:
+            raise _refused("student", shape, error) from None
     if not isinstance(s, Tensor) or s.shape != wanted:
         came = tuple(s.shape) if isinstance(s, Tensor) else type(s).__name__
         raise ValueError(
@@ -66,6 +67,17 @@ def check_student(student: nn.Module, teacher: nn.Module, shape: Shape, device: 
         raise ValueError("the student's logits are not finite on random inputs. Start it from other weights.")
 
 
+def check_bounds(bounds: tuple[float, float]) -> None:
+    """Whether bounds of inputs are finite and increase.
+
+    Raises:
+        ValueError: they are not.
+    """
+    low, high = bounds
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(f"bounds are the smallest and largest number of an input, got {low} and {high}")
+
+
 def _probes(shape, device):
     return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
 
@@ -73,12 +85,13 @@ def _probes(shape, device):
 def _answered(teacher, x, shape) -> Context:
     try:
         return Context(x, teacher)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        said = str(error).strip().splitlines()
-        raise ValueError(
-            f"the teacher does not take batches of {len(x)} inputs of shape {tuple(shape)}: "
-            f"{said[0] if said else error!r}"
-        ) from None
+    except REFUSALS as error:
+        raise _refused("teacher", shape, error) from None
+
+
+def _refused(who, shape, error) -> ValueError:
+    said = [*str(error).strip().splitlines(), repr(error)][0]
+    return ValueError(f"the {who} does not take batches of {PROBES} inputs of shape {tuple(shape)}: {said}")
 
 
 def _check_logits(t, number):

@@ -1,5 +1,6 @@
 """What one batch looks like to teacher and student: all that a term of a loss may ask for."""
 
+import itertools
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -120,6 +121,12 @@ def undisturbed(network: nn.Module, x: Tensor, parameters: dict[str, Tensor] | N
     used = dict(network.named_parameters()) if parameters is None else parameters
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     return functional_call(network, used | buffers, (x,))
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network is; the CPU if it has neither parameters nor buffers."""
+    some = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if some is None else some.device
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The one loop of data-free distillation; methods are choices of its parts."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.data_free.checks import check_student, check_teacher
+from adapt.data_free.context import device_of
 from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
 from adapt.data_free.terms import summed
@@ -47,10 +49,15 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.epochs, self.rounds, self.steps) < 1 or self.batch < 2 or not self.rate > 0:
+        counts = (self.epochs, self.rounds, self.steps, self.batch)
+        if not all(isinstance(n, int) and n >= 1 for n in counts) or self.batch < 2:
             raise ValueError(
-                f"epochs, rounds, steps and rate must be positive and batch at least 2, got {self}"
+                f"epochs, rounds and steps must be whole numbers from 1 and batch from 2, got {self}"
             )
+        if not isinstance(self.seed, int) or abs(self.seed) >= 2**62:
+            raise ValueError(f"seed must be a whole number of at most 62 bits, got {self.seed}")
+        if not 0 < self.rate < math.inf or not self.clip > 0:
+            raise ValueError(f"rate must be positive and finite, and clip positive, got {self}")
 
     @property
     def total(self) -> int:
@@ -62,7 +69,7 @@ class Config:
 class Phase:
     """The last part of a distillation, with an update of its own and fresh optimizers.
 
-    start:  share of the steps before it.
+    start:  share of the steps before it; at least the last step is its own.
     update: of the student.
     rate:   at its start, None: what the cosine has come to; it ends at 0.
     frozen: whether the student's batch norm stays as it is.
@@ -76,8 +83,8 @@ class Phase:
     clip: float = math.inf
 
     def __post_init__(self):
-        if not 0 <= self.start < 1:
-            raise ValueError(f"start must be in [0, 1), got {self.start}")
+        if not 0 <= self.start < 1 or not self.clip > 0:
+            raise ValueError(f"start must be in [0, 1) and clip positive, got {self.start} and {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ def stability(curve: np.ndarray | list[float], skip: float = 1 / 3) -> Stability
     Raises:
         ValueError: nothing is left, or a number is not finite.
     """
+    if not 0 <= skip < 1:
+        raise ValueError(f"skip must be in [0, 1), got {skip}")
     a = np.asarray(curve, float)[int(skip * len(curve)) :]
     if not len(a) or not np.isfinite(a).all():
         raise ValueError(f"a curve needs finite numbers after its first {skip:.2f}, got {list(curve)}")
@@ -149,7 +158,9 @@ class Distiller:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.device = next(self.student.parameters()).device
+        if not any(p.requires_grad for p in self.student.parameters()):
+            raise ValueError("the student has no parameters that can be trained (requires_grad)")
+        self.device = device_of(self.student)
         self.generator = torch.Generator(self.device).manual_seed(self.config.seed)
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -163,14 +174,15 @@ class Distiller:
         return self.step >= self.config.total
 
     @property
-    def in_phase(self) -> bool:
-        """Whether the last phase has begun."""
-        return self.phase is not None and self.step >= self._start
+    def _begun(self) -> Phase | None:
+        """The last phase, once it has begun."""
+        return self.phase if self.phase is not None and self.step >= self._start else None
 
     @property
     def _start(self):
         assert self.phase is not None
-        return round(self.phase.start * self.config.total)
+        # rounding must not leave a short run without its phase
+        return min(round(self.phase.start * self.config.total), self.config.total - 1)
 
     def fit(
         self, seconds: float = math.inf, save: str | Path | None = None, every: float = 60.0
@@ -182,9 +194,12 @@ class Distiller:
             save:    file of the run, written about `every` seconds and at the end.
             every:   seconds.
         Raises:
-            ValueError:   teacher and student do not go together, or the teacher is in training mode.
+            ValueError:   teacher and student do not go together, or the teacher is in training mode;
+                          `seconds` is negative or NaN.
             RuntimeError: a loss is not finite, or memory is out; the last save is as it was.
         """
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be at least 0, got {seconds}")
         check_teacher(self.teacher, self.source.shape, self.device)
         check_student(self.student, self.teacher, self.source.shape, self.device)
         begun = saved = time.monotonic()
@@ -210,11 +225,12 @@ class Distiller:
         if self.phase is not None and self.step == self._start:
             self._optimize()
             self.source.afresh()
-        self.student.train(not (self.in_phase and self.phase.frozen))  # type: ignore[union-attr]
+        phase = self._begun
+        self.student.train(phase is None or not phase.frozen)
         if within == 0:
             self._log(self.source.refresh(self.teacher, self.student, moment, self.generator))
         x = self.source.sample(c.batch, self.generator)
-        update = self.phase.update if self.in_phase else self.update  # type: ignore[union-attr]
+        update = self.update if phase is None else phase.update
         step = Step(x, self.teacher, self.student, self.memory, self.source, self.generator, self.step)
         self._move(update(step), x)
         self.memory.remember(x, self.teacher, moment, self.generator)
@@ -226,7 +242,7 @@ class Distiller:
         loss = summed(parts, x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        clip = self.phase.clip if self.in_phase else self.config.clip  # type: ignore[union-attr]
+        clip = (self._begun or self.config).clip
         if clip < math.inf:
             nn.utils.clip_grad_norm_(self.student.parameters(), clip)
         for group in self.optimizer.param_groups:
@@ -235,10 +251,10 @@ class Distiller:
         self._log({name: value.detach() for name, value in parts.items()})
 
     def _rate(self) -> float:
-        c = self.config
-        if self.in_phase and self.phase.rate is not None:  # type: ignore[union-attr]
+        c, phase = self.config, self._begun
+        if phase is not None and phase.rate is not None:
             done = (self.step - self._start) / (c.total - self._start)
-            return self.phase.rate * 0.5 * (1 + math.cos(math.pi * done))  # type: ignore[union-attr]
+            return phase.rate * 0.5 * (1 + math.cos(math.pi * done))
         cosine = 0.5 * (1 + math.cos(math.pi * self.step / c.total))
         return c.rate * (c.final + (1 - c.final) * cosine)
 
@@ -268,9 +284,9 @@ class Distiller:
         """Go on from a file; a run that cannot is left as it was.
 
         Raises:
-            ValueError: the file holds no run, or one of other parts or settings.
+            ValueError: the file holds no run, or one of another teacher, other parts or settings.
         """
-        same = ("config", "about", "parts")
+        same = ("config", "about", "parts", "terms", "teacher")
         restore(path, self._state(), self._put, same, "this distiller", self.device)
 
     def _state(self):
@@ -280,9 +296,13 @@ class Distiller:
             "memory": self.memory,
             "phase": None if self.phase is None else self.phase.update,
         }
+        states = {name: part.state() for name, part in parts.items() if part is not None}
         return {
-            "parts": {name: type(part).__name__ for name, part in parts.items()},
-            "states": {name: part.state() for name, part in parts.items() if part is not None},
+            "parts": {name: _settings(part, states.get(name, {})) for name, part in parts.items()}
+            | {"of the phase": _settings(self.phase, {})},
+            "terms": {name: weight for name, (weight, _) in self.source.terms.items()},
+            "teacher": _digest(self.teacher),
+            "states": states,
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -307,6 +327,23 @@ class Distiller:
         self.step, self.history, self._sums = state["step"], state["history"], state["sums"]
         self.generator.set_state(state["generator"].cpu())
         self._random.copy_(state["torch"].cpu())
+
+
+def _settings(part: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """What a part of a run is, and the numbers and texts it was made with: those its state does not have."""
+    given = {} if part is None else vars(part)
+    said = {k: v for k, v in given.items() if isinstance(v, int | float | str) and k not in state}
+    return {"type": type(part).__name__} | said
+
+
+def _digest(network: nn.Module) -> str:
+    """Equal for networks of equal weights and running statistics."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        if torch.is_tensor(value):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class RingBuffer:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.kept, self.next = list(state["kept"]), state["next"]
+        self.kept, self.next = [x.cpu() for x in state["kept"]], state["next"]
 
 
 class VAEReplay:

@@ -5,6 +5,7 @@ unless `PAPER` is given. The batch-norm term, which only DFQ and CMI have, is ad
 on small problems it is what makes students accurate.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from adapt.data_free import terms
 from adapt.data_free.checks import check_teacher
+from adapt.data_free.context import device_of
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import Memory, NoMemory, RingBuffer, VAEReplay
 from adapt.data_free.networks import Encoder, Shape, generator
@@ -48,13 +50,23 @@ class Settings:
     start: int = 2
     inversion: int = 200
 
+    def __post_init__(self):
+        if min(self.nz, self.width, self.inversion) < 1 or not 0 <= self.bn < math.inf:
+            raise ValueError(
+                f"nz, width and inversion must be at least 1 and bn at least 0 and finite, got {self.nz}, "
+                f"{self.width}, {self.inversion} and {self.bn}"
+            )
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, got {self.rate}")
+
     def with_seed(self, seed: int) -> "Settings":
         """The same with another seed."""
         return replace(self, config=replace(self.config, seed=seed))
 
 
 SMALL = Settings()
-# What LRA ships for CIFAR-100, 32 x 32: 288,000 student steps. Not run here.
+# What LRA ships for CIFAR-100, 32 x 32: 288,000 student steps; its virtual step is lra(inner_rate=0.9). Its
+# second convolution has half the channels, and weights start uniform. Not run here.
 PAPER = Settings(
     config=Config(epochs=400, rounds=72, steps=10, batch=512),
     bn=0.0,
@@ -78,7 +90,7 @@ def made(
     memory: Memory | None = None,
 ) -> Distiller:
     """A distiller with a generator of its own, on the student's device; the same seed gives the same."""
-    device = next(student.parameters()).device
+    device = device_of(student)
     check_teacher(teacher, shape, device)
     network = seeded(settings, lambda: _generator(shape, settings)).to(device)
     weighed = {"bn": (settings.bn, terms.bn_statistics())} | dict(losses)
@@ -111,7 +123,7 @@ def cmi(teacher: nn.Module, student: nn.Module, shape: Shape, settings: Settings
     Source: Fang et al. (IJCAI 2021); adversarial 0.5, batch norm 1, one-hot 1 with random labels,
     contrastive 0.8, distillation at temperature 20. The contrastive term has no learned head.
     """
-    device = next(student.parameters()).device
+    device = device_of(student)
     classes = check_teacher(teacher, shape, device)
     pool = Pool()
     losses: dict[str, tuple[float, Term]] = {
@@ -167,7 +179,6 @@ def ring(settings: Settings) -> RingBuffer:
 
 def autoencoder(student: nn.Module, shape: Shape, settings: Settings) -> VAEReplay:
     """The autoencoder of PRE-DFKD and LRA; its decoder is a generator without spectral norm."""
-    device = next(student.parameters()).device
 
     def both() -> nn.ModuleList:
         return nn.ModuleList(
@@ -177,10 +188,10 @@ def autoencoder(student: nn.Module, shape: Shape, settings: Settings) -> VAERepl
             )
         )
 
-    made_both = seeded(settings, both, 1).to(device)
+    made_both = seeded(settings, both, 1).to(device_of(student))
     assert isinstance(made_both, nn.ModuleList)
     encoder, decoder = made_both
-    return VAEReplay(encoder, decoder, settings.nz, rate=settings.rate / 4)
+    return VAEReplay(encoder, decoder, settings.nz)
 
 
 def seeded(settings: Settings, make: Callable[[], nn.Module], plus: int = 0) -> nn.Module:

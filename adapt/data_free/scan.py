@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_teacher
+from adapt.data_free.checks import check_bounds, check_teacher
+from adapt.data_free.context import device_of
 from adapt.data_free.distiller import untouched
 from adapt.data_free.networks import Shape
 from adapt.data_free.networks import generator as generator_of
@@ -47,7 +48,7 @@ class Suspicion:
     excess: tuple[float, ...]
 
 
-CLEAN = Calibration(0.0, 1.0)
+CLEAN = Calibration(0.0, 1.0)  # a place holder, of no teachers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,8 @@ def scan(
         shape:       of one input.
         bounds:      smallest and largest number of an input, as the teacher takes it.
         config:      settings.
-        calibration: of clean teachers; that given is of small networks on digits, `calibrated` makes one.
+        calibration: of clean teachers, by `calibrated`. That given was never measured: with it `sure` and
+                     `alarm` mean nothing, while `target`, `score` and `excess` are what was found.
     """
     excess = class_excess(teacher, shape, bounds, config)
     return judged(excess, calibration)
@@ -84,8 +86,9 @@ def scan(
 
 def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanConfig = SCAN) -> list[float]:
     """Mean excess of flips to each class."""
-    device = next(teacher.parameters()).device
+    device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
+    check_bounds(bounds)
     s = config.settings
     generator = torch.Generator(device).manual_seed(s.config.seed)
     network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
@@ -122,8 +125,14 @@ def outstanding(excess: Tensor) -> float:
 
 
 def calibrated(scores: Sequence[float], alarm: float = 0.99) -> Calibration:
-    """A calibration of the scores of at least three clean teachers."""
-    if len(scores) < 3:
-        raise ValueError(f"a calibration needs at least three clean teachers, got {len(scores)}")
+    """A calibration of the scores of at least three clean teachers.
+
+    Raises:
+        ValueError: there are fewer, or scores that no scan gives: they are at least 1.
+    """
+    if len(scores) < 3 or not all(1 <= score < math.inf for score in scores):
+        raise ValueError(
+            f"a calibration needs scores of at least three clean teachers, 1 or more each, got {list(scores)}"
+        )
     logs = torch.tensor(scores).log()
     return Calibration(float(logs.mean()), max(float(logs.std()), 0.05), alarm)

@@ -60,6 +60,11 @@ class SearchConfig:
     def __post_init__(self):
         if not self.budgets or any(b.kind not in ("sparse", "dense") or b.size <= 0 for b in self.budgets):
             raise ValueError(f"budgets are sparse or dense and of positive size, got {self.budgets}")
+        starts = [*self.closer, *(b.starts for b in self.budgets)]
+        if min(self.batch, *self.rounds, *starts) < 1 or not self.contiguity >= 0:
+            raise ValueError(
+                f"batch, rounds and starts must be at least 1 and contiguity at least 0, got {self}"
+            )
 
     @property
     def dense(self) -> list[bool]:
@@ -215,4 +220,5 @@ def within_simplex(m: Tensor, size: float) -> Tensor:
 
 
 def _variation(m: Tensor) -> Tensor:
-    return torch.stack([m.diff(dim=d).abs().sum() for d in range(2, m.ndim)]).sum()
+    # numbers of a vector have no neighbours
+    return sum((m.diff(dim=d).abs().sum() for d in range(2, m.ndim)), start=m.new_zeros(()))

@@ -174,6 +174,8 @@ class InversionSource:
         steps: int = 200,
         pool: Pool | None = None,
     ):
+        if batch < 2 or steps < 1:
+            raise ValueError(f"batch must be at least 2 and steps at least 1, got {batch} and {steps}")
         self.shape, self.classes, self.terms, self.make, self.nz = tuple(shape), classes, terms, make, nz
         self.batch, self.rate, self.steps = batch, rate, steps
         self.pool = Pool() if pool is None else pool
@@ -246,8 +248,11 @@ class TensorSource:
     """
 
     def __init__(self, x: Tensor, augment: Callable[[Tensor, torch.Generator], Tensor] | None = None):
-        if not len(x) or not x.isfinite().all():
-            raise ValueError(f"inputs must be finite and at least one, got {tuple(x.shape)}")
+        if x.ndim < 2 or not len(x) or not x.is_floating_point() or not x.isfinite().all():
+            raise ValueError(
+                f"inputs must be finite floating-point numbers (n, *shape), n at least 1, got {x.dtype} of "
+                f"{tuple(x.shape)}"
+            )
         self.x, self.shape, self.augment = x, tuple(x.shape[1:]), augment
         self.terms: Terms = {}
 

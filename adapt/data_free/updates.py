@@ -3,6 +3,7 @@
 Only the pass that is meant to do so changes the student's running statistics; all others leave them alone.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,8 +84,8 @@ class MetaRetain(Plain):
 
     def __init__(self, loss: Loss = l1, inner_rate: float = 0.9, second_order: bool = True):
         super().__init__(loss)
-        if inner_rate < 0:
-            raise ValueError(f"inner_rate must not be negative, got {inner_rate}")
+        if not 0 <= inner_rate < math.inf:
+            raise ValueError(f"inner_rate must be at least 0 and finite, got {inner_rate}")
         self.inner_rate, self.second_order = inner_rate, second_order
 
     def __call__(self, step: Step) -> Parts:

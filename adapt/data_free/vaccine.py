@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.data_free.context import Context, asked
+from adapt.data_free.context import Context, asked, device_of
 from adapt.data_free.sources import Parts
 from adapt.data_free.terms import l1
 from adapt.data_free.updates import Loss, Plain, Step
@@ -25,17 +25,19 @@ def shuffled(teacher: nn.Module, layers: int, generator: torch.Generator) -> nn.
 
     Args:
         teacher:   stays as it is.
-        layers:    how many, from the last on; without convolutions, linear layers.
+        layers:    how many, from the last on; without convolutions, linear layers. Those that read one
+                   channel, such as depthwise ones, have no order and are not counted.
         generator: of the permutations.
     Raises:
         ValueError: the teacher has no such weights.
     """
     copied = copy.deepcopy(teacher)
-    weights = [p for p in copied.parameters() if p.ndim in (3, 4)] or [
-        p for p in copied.parameters() if p.ndim == 2
-    ]
+    several = [p for p in copied.parameters() if p.ndim in (2, 3, 4) and p.shape[1] > 1]
+    weights = [p for p in several if p.ndim > 2] or several
     if not weights:
-        raise ValueError("the vaccine shuffles convolutions or linear layers, and this teacher has neither")
+        raise ValueError(
+            "the vaccine shuffles convolutions or linear layers of several inputs; this teacher has neither"
+        )
     with torch.no_grad():
         for weight in weights[len(weights) - min(layers, len(weights)) :]:
             order = torch.randperm(weight.shape[1], generator=generator, device=generator.device)
@@ -77,12 +79,13 @@ class Vaccine:
     ):
         if layers < 1 or models < 1:
             raise ValueError(f"layers and models must be at least 1, got {layers} and {models}")
-        device = next(teacher.parameters()).device
+        device = device_of(teacher)
         self.layers, self.batches, self.ignored, self.until = layers, batches, ignored, until
         self.generator = torch.Generator(device).manual_seed(seed)
         self.models = nn.ModuleList(shuffled(teacher, layers, self.generator) for _ in range(models))
         self.seen: list[Tensor] = []
-        self.calls = 0
+        self.calls = 0  # batches that have been watched
+        self.moment: float | None = None  # of the last of them
         self.active = batches == 0
         self.tail: float | None = None
 
@@ -92,21 +95,25 @@ class Vaccine:
 
     def __call__(self, context: Context) -> Tensor:
         """R(x) = - mean over suspects of the divergence; 0 without suspects, and while it is off."""
-        if not self.active:
-            self._watch(context)
+        self.watch(context.x, context.teacher, context.progress)
         if not self.active or context.progress >= self.until:
             return context.t.new_zeros(())
         said = self.suspect(context.x)
         mask = (said.argmax(1) == context.t.argmax(1)).to(said.dtype)
         return -(mask * divergence(context.t, said)).sum() / mask.sum().clamp(min=1)
 
-    def _watch(self, context):
-        self.calls += 1
-        if self.tail is not None or self.calls <= self.ignored:
+    def watch(self, x: Tensor, teacher: nn.Module, moment: float) -> None:
+        """Note a batch for the test, and test when there are enough. Of one moment the last batch counts:
+        inversion shows the same one at every step, and only the end of it is what a student is given."""
+        if self.active or self.tail is not None:
             return
-        self.seen.append(context.x.detach().clone())
-        if len(self.seen) == self.batches:
-            self._test(context.teacher)
+        again, self.moment = moment == self.moment, moment
+        self.calls += not again
+        if self.calls <= self.ignored:
+            return
+        self.seen[len(self.seen) - again :] = [x.detach().clone()]
+        if len(self.seen) == self.batches and not again:
+            self._test(teacher)
             self.seen = []
 
     @torch.no_grad()
@@ -128,6 +135,7 @@ class Vaccine:
             "generator": self.generator.get_state(),
             "seen": self.seen,
             "calls": self.calls,
+            "moment": self.moment,
             "active": self.active,
             "tail": self.tail,
         }
@@ -136,7 +144,7 @@ class Vaccine:
         """Go on from a state."""
         self.models.load_state_dict(state["models"])
         self.generator.set_state(state["generator"].cpu())
-        self.seen, self.calls = list(state["seen"]), state["calls"]
+        self.seen, self.calls, self.moment = list(state["seen"]), state["calls"], state["moment"]
         self.active, self.tail = state["active"], state["tail"]
 
 
@@ -154,7 +162,7 @@ class Masked(Plain):
         weight:  of the mean loss over suspects, which is subtracted.
 
     Source: as above, the form for out-of-distribution data. Without suspects it is the plain mean, and so it
-    is if all are suspects, for which the released code has no answer.
+    is if all are suspects, for which the released code has no answer, and while the vaccine is off.
     """
 
     def __init__(self, vaccine: Vaccine, loss: Loss = l1, weight: float = 0.1):
@@ -164,6 +172,9 @@ class Masked(Plain):
     def __call__(self, step: Step) -> Parts:
         """One part."""
         s, t = step.student(step.x), asked(step.teacher, step.x)
+        self.vaccine.watch(step.x, step.teacher, step.number)
+        if not self.vaccine.active:
+            return {"distill": self.loss(s, t)}
         with torch.no_grad():
             bad = self.vaccine.suspect(step.x).argmax(1) == t.argmax(1)
         if not bad.any() or bad.all():

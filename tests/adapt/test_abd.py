@@ -5,6 +5,7 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import small_teachers
@@ -84,6 +85,14 @@ def test_networks_without_convolutions_are_shuffled_too():
         shuffled(nn.BatchNorm1d(3), 1, generator())
 
 
+def test_layers_that_read_one_channel_have_no_order_and_are_not_counted():
+    depthwise = nn.Conv2d(4, 4, 3, groups=4, padding=1)
+    teacher = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), depthwise, nn.Flatten(), nn.Linear(256, 4)).eval()
+    copy = shuffled(teacher, 1, generator())
+    assert not torch.equal(copy[0].weight, teacher[0].weight)
+    assert torch.equal(copy[1].weight, teacher[1].weight)
+
+
 def test_copies_of_a_watched_teacher_carry_nothing_of_the_watch(teacher):
     first = Context(torch.randn(4, *SHAPE), teacher)
     number = len(first.statistics)
@@ -135,11 +144,32 @@ def test_a_shuffle_is_taken_only_with_a_tail_and_after_eight_without_none_is(tea
         vaccine = Vaccine(teacher, batches=2, ignored=1)
         before = [p.clone() for p in vaccine.models[0].parameters()]
         for k in range(4):
-            vaccine(Context(torch.randn(8, *SHAPE), teacher))
+            vaccine(Context(torch.randn(8, *SHAPE), teacher, progress=k / 4))
             assert (vaccine.tail is not None) == (k >= 2)
         assert vaccine.active == active
         same = all(torch.equal(a, b) for a, b in zip(before, vaccine.models[0].parameters()))
         assert same == active
+
+
+def test_of_a_refresh_in_many_steps_the_vaccine_is_tested_on_the_last_batch(teacher, monkeypatch):
+    vaccine = Vaccine(teacher, batches=3, ignored=1)
+    for k in range(3):
+        for step in range(4):
+            vaccine(Context(torch.full((2, *SHAPE), 10.0 * k + step), teacher, progress=k / 4))
+    assert [float(x[0, 0, 0, 0]) for x in vaccine.seen] == [13.0, 23.0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rounds", "start", "expected"),
+    [(15, 10, 0.8, (10, 50)), (15, 10, 1.0, (10, 50)), (15, 16, 0.8, (10, 50)), (2, 6, 1.0, (1, 5))],
+)
+def test_the_test_of_the_shuffles_leaves_half_of_the_run_to_the_vaccine(
+    teacher, epochs, rounds, start, expected
+):
+    config = replace(SETTINGS.config, epochs=epochs, rounds=rounds)
+    d = presets.dfq(teacher, network(1), SHAPE, replace(SETTINGS, config=config))
+    term = abd(d, start=start).source.terms["vaccine"][1]
+    assert (term.ignored, term.batches) == expected
 
 
 def test_stored_suspects_are_unlearned_and_all_or_none_is_the_plain_mean(teacher):
@@ -280,8 +310,16 @@ def test_alarms_are_raised_by_what_no_clean_teacher_has():
     assert odd.alarm
     assert odd.target == 0
     assert usual.sure < 0.9 < odd.sure
-    with pytest.raises(ValueError, match="three"):
-        calibrated([1.0])
+    for scores in ([1.0], [1.0, 1.2, float("nan")], [0.5, 1.0, 1.2]):
+        with pytest.raises(ValueError, match="three"):
+            calibrated(scores)
+
+
+def test_a_teacher_without_parameters_is_scanned_on_the_cpu():
+    settings = replace(SETTINGS, bn=0.0)
+    config = ScanConfig(steps=1, settings=settings, search=SMALL_SEARCH)
+    with pytest.raises(ValueError, match="activation"):  # it has no layer to look into, which is said
+        scan(Trapped().eval(), SHAPE, (0.0, 1.0), config)
 
 
 def test_a_scan_leaves_the_teacher_as_it_is(teacher):
@@ -298,6 +336,7 @@ def test_a_scan_leaves_the_teacher_as_it_is(teacher):
 
 DEFENCES = {
     "abd": lambda d: abd(d, layers=2, batches=1, rounds=3, K=1),
+    "abd, vaccine at once": lambda d: abd(d, vaccine=5.0, layers=1, batches=0, rounds=3, K=1),
     "classwise": lambda d: abd_classwise(d, (-1.0, 2.0), start=0.4, every=2, config=SMALL_SEARCH),
 }
 
@@ -310,7 +349,9 @@ def test_a_defence_wraps_any_preset_and_resumes_to_the_same_result(tmp_path, tea
 
     whole, part, rest = made(1), made(1), made(5)
     history = whole.fit()
-    assert {"abd": "retrospect", "classwise": "harden"}[defence] in history[-1]
+    assert ("harden" if defence == "classwise" else "retrospect") in history[-1]
+    if defence == "abd, vaccine at once":
+        assert history[0]["vaccine"] < 0
     for _ in range(11):
         part._take()
     part.save(tmp_path / "run")
@@ -342,6 +383,26 @@ def test_stored_inputs_have_a_vaccine_of_their_own_and_a_run_is_wrapped_once(tea
     wrapped.fit()
     with pytest.raises(ValueError, match="once"):
         abd(wrapped)
+    assert wrapped.update.vaccine.tail is not None  # the test of the shuffles was made
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda d: abd(d, vaccine=0.0, start=1.0),
+        lambda d: abd(d, vaccine=-1.0),
+        lambda d: abd(d, start=2.0),
+        lambda d: abd_classwise(d, (1.0, 0.0)),
+        lambda d: abd_classwise(d, (0.0, float("inf"))),
+        lambda d: abd_classwise(d, (0.0, 1.0), every=0),
+        lambda d: abd_classwise(d, (0.0, 1.0), weight=0.0),
+        lambda d: abd_classwise(d, (0.0, 1.0), config=SearchConfig(batch=0)),
+        lambda d: scan(d.teacher, SHAPE, (1.0, 0.0)),
+    ],
+)
+def test_a_defence_that_would_do_nothing_is_refused(teacher, wrap):
+    with pytest.raises(ValueError, match=r"must be|bounds|leave nothing"):
+        wrap(presets.dfq(teacher, network(1), SHAPE, SETTINGS))
 
 
 # triggers
@@ -379,6 +440,12 @@ def test_poison_and_success_count_what_they_say():
     assert backdoor.success_rate(Corner(), x, y, lambda x: x * 0.5, target=1) == 0.0
     with pytest.raises(ValueError, match="all images"):
         backdoor.success_rate(Corner(), x, 0 * y, backdoor.patch)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        backdoor.poisoned(x, y, backdoor.patch, share=-0.1)
+    with pytest.raises(ValueError, match="no image"):
+        backdoor.poisoned(x, 0 * y, backdoor.patch)
+    with pytest.raises(ValueError, match="3 x 3"):
+        backdoor.grid(x[..., :2])
 
 
 # programs from strangers
@@ -505,6 +572,16 @@ def test_the_program_writes_a_student_that_can_be_read(tmp_path, capsys, teacher
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
 
 
+def test_the_program_scans_with_the_settings_that_it_was_given(tmp_path, capsys, monkeypatch):
+    quick = partial(ScanConfig, steps=2, search=SMALL_SEARCH)
+    monkeypatch.setattr("adapt.data_free.__main__.ScanConfig", quick)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
+    path, out = program(tmp_path / "a.pt2", plain), tmp_path / "s.safetensors"
+    argv = ["--teacher", str(path), "--student", "cnn-4", "--method", "dfad", *ARGV, "--out", str(out)]
+    assert main([*argv, "--bn", "0", "--scan", "--bounds", "-1", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["scan"]["score"] >= 1
+
+
 def test_the_program_distils_into_an_exported_student(tmp_path, capsys, teacher):
     path, student = program(tmp_path / "a.pt2", teacher), program(tmp_path / "b.pt2", network(1))
     out = tmp_path / "s.safetensors"
@@ -529,6 +606,14 @@ def test_the_program_refuses_bad_input_in_one_line(tmp_path, capsys, teacher):
     refused([*good, "--student", "vgg-3"], "such as cnn-16")
     refused([*good, "--input-shape", "3", "8", "8"], "does not take")
     refused([*good, "--defence", "classwise"], "--bounds")
+    refused([*good, "--defence", "classwise", "--bounds", "2", "1"], "bounds")
+    refused([*good, "--device", "tpu"], "no device")
+    refused([*good, "--minutes", "nan"], "at least 0")
+    refused([*good, "--bn", "-1"], "at least 0")
+    refused([*good, "--seed", "9" * 20], "seed")
+    networks.save(out, network(1, "cnn-4"), "cnn-4", SHAPE, 4)
+    refused([*good, "--student", str(out)], "such as cnn-16")
+    out.unlink()
     (tmp_path / "c.pt2").write_bytes(io.BytesIO().getvalue())
     refused([*good, "--teacher", str(tmp_path / "c.pt2")], "torch.export")
     assert not out.exists()

@@ -365,6 +365,34 @@ def test_a_file_of_another_run_is_refused_and_changes_nothing(tmp_path, teacher)
     assert all(torch.equal(a, b) for a, b in zip(before, d.student.parameters()))
 
 
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (lambda: lra(network(7), network(1), SHAPE, SETTINGS), "teacher"),
+        (lambda: lra(network(0), network(1), SHAPE, replace(SETTINGS, bn=0.5)), "terms"),
+        (lambda: lra(network(0), network(1), SHAPE, SETTINGS, second_order=False), "second_order"),
+        (lambda: lra(network(0), network(1), SHAPE, SETTINGS, inner_rate=0.5), "inner_rate"),
+        (lambda: lra(network(0), network(1), SHAPE, replace(SETTINGS, every=2)), "every"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another_teacher_or_other_settings(tmp_path, other, word):
+    path = tmp_path / "run"
+    d = lra(network(0), network(1), SHAPE, SETTINGS)
+    d.fit(save=path)
+    lra(network(0), network(2), SHAPE, SETTINGS).resume(path)
+    with pytest.raises(ValueError, match=rf"not a run of this distiller.*{word}"):
+        other().resume(path)
+
+
+def test_a_short_run_has_its_last_phase_all_the_same(teacher):
+    config = replace(TINY, epochs=1, rounds=1, steps=2)
+    phase = distiller.Phase(update=MetaRetain(inner_rate=0.1), start=0.8)
+    source = TensorSource(torch.randn(16, *SHAPE))
+    memory = Fixed(torch.randn(4, *SHAPE))
+    d = Distiller(teacher, network(1), source, Plain(), memory, config, phase)
+    assert "retain" in d.fit()[-1]
+
+
 def test_the_teacher_is_never_changed_and_its_flags_are_kept(teacher):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     flags = [p.requires_grad for p in teacher.parameters()]
@@ -452,6 +480,12 @@ def test_teachers_and_students_that_do_not_go_together_are_refused(teacher, stud
         lra(teacher, network(1, classes=5), SHAPE, SETTINGS).fit()
     with pytest.raises(ValueError, match="share weights"):
         lra(teacher, teacher, SHAPE, SETTINGS).fit()
+    narrow = nn.Sequential(nn.BatchNorm1d(3), nn.Flatten(), nn.Linear(64, 4))
+    with pytest.raises(ValueError, match="student does not take"):
+        lra(teacher, narrow, SHAPE, SETTINGS).fit()
+    frozen = network(1).requires_grad_(False)
+    with pytest.raises(ValueError, match="can be trained"):
+        lra(teacher, frozen, SHAPE, SETTINGS)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
     with pytest.raises(ValueError, match="bn=0"):
         lra(plain, student, SHAPE, SETTINGS).fit()
@@ -490,6 +524,20 @@ def test_being_out_of_memory_says_what_to_do(teacher, student):
     [
         lambda: Config(epochs=0),
         lambda: Config(batch=1),
+        lambda: Config(epochs=1.5),
+        lambda: Config(rate=float("inf")),
+        lambda: Config(clip=0.0),
+        lambda: Config(seed=10**20),
+        lambda: presets.Settings(nz=0),
+        lambda: presets.Settings(inversion=0),
+        lambda: presets.Settings(bn=-1.0),
+        lambda: presets.Settings(rate=float("nan")),
+        lambda: stability([1.0, 2.0], skip=-0.5),
+        lambda: MetaRetain(inner_rate=float("nan")),
+        lambda: InversionSource(SHAPE, 4, {}, steps=0),
+        lambda: TensorSource(torch.tensor(1.0)),
+        lambda: TensorSource(torch.zeros(5, *SHAPE, dtype=torch.uint8)),
+        lambda: Distiller(network(0), network(1), TensorSource(torch.zeros(5, *SHAPE)), Plain()).fit(-1.0),
         lambda: RingBuffer(capacity=0),
         lambda: MetaRetain(inner_rate=-1.0),
         lambda: terms.adversarial("l3"),
