@@ -42,14 +42,15 @@ class PairsOfImages(TensorSource):
 
 
 class InPair:
-    """Term of a generator: the teacher sees in its images one of a pair of classes."""
+    """Term of a generator: the teacher sees in its images one of the pair of classes of an epoch."""
 
     def __init__(self):
-        self.pair = 0
+        self.epoch = 0
 
     def __call__(self, context: Context) -> Tensor:
         """Minus the mean logarithm of the probability of either."""
-        p = context.t.softmax(1)[:, 2 * self.pair : 2 * self.pair + 2].sum(1)
+        first = 2 * (self.epoch % (context.t.shape[1] // 2))
+        p = context.t.softmax(1)[:, first : first + 2].sum(1)
         return -(p + TINY).log().mean()
 
 
@@ -69,5 +70,5 @@ class PairsOfGenerator(GeneratorSource):
         """Steps of the generator towards the pair of the epoch."""
         term = self.terms["pair"][1]
         assert isinstance(term, InPair)
-        term.pair = moment.epoch % 5
+        term.epoch = moment.epoch
         return super().refresh(teacher, student, moment, generator)

@@ -1,0 +1,37 @@
+"""Sources of one pair of classes an epoch: what is drawn of them, and where a generator is pulled."""
+
+import pytest
+import torch
+from torch import nn
+
+from adapt.data_free.context import Context
+from adapt.data_free.sources import Moment
+from sims.forgetting import InPair, PairsOfImages
+from sims.teachers import Task
+
+
+def task():
+    y = torch.arange(10).repeat(3)
+    x = (y / 10).view(-1, 1, 1, 1)  # an image of one pixel says its class
+    return Task("ten", x, y, x, y, mean=0.0, std=1.0)
+
+
+@pytest.mark.parametrize(("epoch", "pair"), [(0, {0, 1}), (3, {6, 7}), (5, {0, 1})])
+def test_images_are_of_the_pair_of_the_epoch(epoch, pair):
+    source, teacher = PairsOfImages(task(), noise=0.0), nn.Identity()
+    generator = torch.Generator().manual_seed(0)
+    source.refresh(teacher, teacher, Moment(epoch, 0, False, 0.0), generator)
+    assert {round(10 * float(v)) for v in source.sample(200, generator).flatten()} == pair
+
+
+def test_a_generator_loses_nothing_on_what_the_teacher_takes_for_the_pair():
+    term, teacher = InPair(), nn.Linear(3, 10)
+    with torch.no_grad():
+        teacher.weight.zero_()
+        teacher.bias.fill_(-50.0)[[4, 5]] = 0.0
+    lost = {}
+    for epoch in range(6):
+        term.epoch = epoch
+        lost[epoch] = float(term(Context(torch.zeros(8, 3), teacher)))
+    assert lost[2] == pytest.approx(0.0, abs=1e-6)
+    assert all(lost[k] > 15 for k in lost if k != 2)
