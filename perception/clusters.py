@@ -37,9 +37,10 @@ def clusters(
         raise ValueError(
             "clusters joins neighbours in an image, and this cloud has no pixels: voxel_clusters"
         )
-    if not (gap >= 0 and slope >= 0 and noise >= 0 and reach == int(reach)) or reach < 1 or min_points < 1:
+    whole = 1 <= reach < np.inf and reach == int(reach) and min_points >= 1
+    if not (whole and gap >= 0 and slope >= 0 and noise >= 0):
         raise ValueError(
-            "gap, slope and noise must be >= 0, reach and min_points whole and at least 1, "
+            "gap, slope and noise must be >= 0, reach whole, reach and min_points at least 1, "
             f"got {gap}, {slope}, {noise}, {reach} and {min_points}"
         )
     if not len(cloud):
@@ -64,7 +65,7 @@ def voxel_clusters(cloud: PointCloud, size: float = 0.1, min_points: int = 30) -
         min_points: of a cluster.
     """
     require_positive(size=size)
-    if min_points < 1:
+    if not min_points >= 1:
         raise ValueError(f"min_points must be at least 1, got {min_points}")
     if not len(cloud):
         return np.zeros(0, np.int64)

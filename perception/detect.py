@@ -84,7 +84,9 @@ class DetectConfig:
         require_positive(pixel=self.pixel)
         require_probability(correlation=self.correlation, share=self.share)
         require_positive(share=self.share)
-        for name in ("planes", "plane_extent", "margin", "max_extent", "spread", "behind", "layer"):
+        if not (self.planes >= 0 and self.planes % 1 == 0):
+            raise ValueError(f"planes must be a whole number, at least 0, got {self.planes}")
+        for name in ("plane_extent", "margin", "max_extent", "spread", "behind", "layer"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
@@ -163,7 +165,14 @@ def as_pose(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
     """
     if pose is None:
         return np.eye(3), np.zeros(3)
-    rotation, place = (np.asarray(part, float) for part in pose)
+    try:
+        rotation, place = (np.asarray(part, float) for part in pose)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "a pose is a rotation (3, 3) and a place (3,), camera to world, got "
+            f"{type(pose).__name__} of shape {getattr(pose, 'shape', 'unknown')}; of a matrix M (4, 4), "
+            "give (M[:3, :3], M[:3, 3])"
+        ) from None
     if rotation.shape != (3, 3) or place.shape != (3,) or not np.isfinite(place).all():
         raise ValueError(
             "a pose is a rotation (3, 3) and a finite place (3,), camera to world, "

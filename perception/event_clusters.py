@@ -57,7 +57,9 @@ def event_clusters(
         config:     `pixel` and `spread` give the covariance.
     """
     config = config or DetectConfig()
-    if reach < 1 or least < 1 or min_events < 1:
+    if not isinstance(events, EventStream):
+        raise ValueError(f"events must be an EventStream, got {type(events).__name__}")
+    if not (reach >= 1 and least >= 1 and min_events >= 1):
         raise ValueError(
             f"reach, least and min_events must be at least 1, got {reach}, {least} and {min_events}"
         )

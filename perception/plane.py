@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perception.pointcloud import PointCloud
-from tracking.checks import require_positive
+from tracking.checks import require_positive, require_probability
 from tracking.compiled import compiled
 
 TRIALS = 10_000  # planes tried; one with a tenth of the points is missed once in 20,000 times
@@ -50,9 +50,14 @@ def ground(
         tilt:      rad by which it may differ.
         least:     share of the points that the plane must have.
         seed:      of the planes tried.
+    Raises:
+        ValueError: a bad setting.
     Source: Fischler, Bolles, "Random Sample Consensus" (1981); the best plane is fitted by least squares.
     """
     require_positive(tolerance=tolerance)
+    require_probability(least=least)
+    if not 0 <= tilt <= np.pi / 2:
+        raise ValueError(f"tilt must be from 0 to pi / 2 rad, got {tilt}")
     axis, cosine = _direction(up), (-1.0 if up is None else float(np.cos(tilt)))
     nowhere = np.zeros(len(cloud), bool)
     if len(cloud) < 3:

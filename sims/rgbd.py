@@ -7,7 +7,9 @@ Fitzgibbon (CVPR 2013); the frames are not part of the toolkit.
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from sims.rooms import BETWEEN, WINDOW, frame, grid
 from sims.world import Pose
 
 MAX_FRAMES, MAX_BYTES = 100_000, 1 << 26  # of one file
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: locked by a password
 NEXT = 8 / 30  # s, from a frame to the next of every eighth
 
 
@@ -79,7 +82,15 @@ def rgbd_pairs(frames: Frames, condition: str = "clean", seed: int = 0) -> Pairs
 
     What the camera saw before a frame is that frame seen from where the camera was, on the way from the
     frame before: moved by depth, at constant speed; where depth is unknown, as if it were the median.
+
+    Raises:
+        ValueError: fewer than two frames, or one without any depth.
     """
+    if len(frames) < 2:
+        raise ValueError(f"events need a frame and the one before it, got {len(frames)} frame")
+    blank = 1 + np.flatnonzero(np.isnan(frames.depth[1:]).all((1, 2)))
+    if len(blank):
+        raise ValueError(f"frame {blank[0]} has no depth at all, so nothing is known of how it would move")
     rng = np.random.default_rng(seed)
     times = WINDOW * np.arange(BETWEEN + 1) // BETWEEN
     seen, voxels = [], []
@@ -108,20 +119,30 @@ def _from(frames, k, pose):
 
 def _files(path):
     if path.is_dir():
-        return {file.name: file.read_bytes for file in path.iterdir() if file.is_file()}
-    if not zipfile.is_zipfile(path):
+        found = {
+            file.name: (file.stat().st_size, file.read_bytes) for file in path.iterdir() if file.is_file()
+        }
+    elif zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        found = {
+            Path(info.filename).name: (info.file_size, partial(archive.read, info))
+            for info in archive.infolist()
+        }
+    else:
         raise ValueError(f"{path} is neither a folder nor a zip")
-    archive = zipfile.ZipFile(path)
-    large = [info.filename for info in archive.infolist() if info.file_size > MAX_BYTES]
-    if large:
-        raise ValueError(f"{path}: {large[0]} has more than {MAX_BYTES} bytes")
-    return {Path(n).name: (lambda n=n: archive.read(n)) for n in archive.namelist()}
+    for name, (size, _) in found.items():
+        if size > MAX_BYTES:
+            raise ValueError(f"{path}: {name} has more than {MAX_BYTES} bytes")
+    return {name: read for name, (_, read) in found.items()}
 
 
 def _read(path, files, name):
     if name not in files:
         raise ValueError(f"{path} has no {name}")
-    return files[name]()
+    try:
+        return files[name]()
+    except DAMAGE as error:
+        raise ValueError(f"{path}: {name} cannot be read: {error}") from None
 
 
 def _picture(path, files, name, mode, size):
@@ -136,7 +157,7 @@ def _picture(path, files, name, mode, size):
             picture = picture if mode is None else picture.convert(mode)
             picture = picture if size is None else picture.resize(size, Image.Resampling.BOX)
             found = np.asarray(picture)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: {name} is no picture: {error}") from None
     if found.ndim != 2:
         raise ValueError(f"{path}: {name} has more than one channel")

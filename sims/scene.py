@@ -13,10 +13,12 @@ Exit status as of `sims.compare`.
 """
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path as FilePath
 from typing import NamedTuple
 
 import numpy as np
@@ -328,6 +330,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--steps must be more than {FIRST}")
     if not 0 <= args.travel <= 1:
         parser.error(f"--travel must be metres from 0 to 1, got {args.travel:g}")
+    if args.film and FilePath(args.film).suffix.lower() not in (".mp4", ".gif"):
+        parser.error(f"--film is a .mp4 or a .gif, got {args.film}")
+    for option, package in (("film", "av"), ("sheet", "matplotlib"), ("rrd", "rerun")):
+        if getattr(args, option) and importlib.util.find_spec(package) is None:
+            parser.error(f"--{option} needs the viz extra: pip install -c constraints.txt '.[viz]'")
     return run(PROGRAM, lambda: simulate(args))
 
 

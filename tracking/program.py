@@ -10,6 +10,8 @@ from typing import Any
 
 from tracking.formats.files import atomic_write
 
+DIGITS = 18  # of a number: it has 64 bits, also when others are added to it
+
 
 class Parser(argparse.ArgumentParser):
     """A parser without abbreviations and without a page of usage at every slip."""
@@ -60,16 +62,21 @@ def write_json(path: str | Path, document: dict[str, Any]) -> None:
 
 
 def natural(text: str) -> int:
-    """A whole number >= 0."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text!r}")
-    return int(text)
+    """A whole number >= 0 of at most 18 digits."""
+    return _whole(text, 0)
 
 
 def positive(text: str) -> int:
-    """A whole number >= 1."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    """A whole number >= 1 of at most 18 digits."""
+    return _whole(text, 1)
+
+
+def _whole(text, least):
+    digits = text.isascii() and text.isdigit()
+    if digits and len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"must have at most {DIGITS} digits, got {len(text)} of them")
+    if not digits or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
     return int(text)
 
 

@@ -6,6 +6,8 @@ learns on a CPU. Both are the same class, so whatever works with one works with 
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ class Backbone(nn.Module):
     def named(cls, name: str | Path, download: bool = False) -> "Backbone":
         """A pretrained one: a folder, or a name of the hub such as depth-anything/Depth-Anything-V2-Small-hf.
 
-        Weights are read as safetensors alone.
+        Weights are read as safetensors alone, and no code that comes with them is run.
 
         Args:
             name:     of the folder, or of the hub for what was downloaded before.
@@ -118,20 +120,25 @@ class Backbone(nn.Module):
             ImportError: the extra `depth` is not installed.
             ValueError:  no such network, or one of another kind.
         """
-        kind = _transformers()
-        try:
-            net, found = kind.AutoModelForDepthEstimation.from_pretrained(
-                str(name), use_safetensors=True, local_files_only=not download, output_loading_info=True
+        kind, local = _transformers(), not download
+        with _found(name):
+            config = kind.AutoConfig.from_pretrained(
+                str(name), local_files_only=local, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"no depth network at {str(name)!r}, a folder or a name of the hub: {reason}"
-            ) from None
-        if not isinstance(net, kind.DepthAnythingForDepthEstimation):
-            raise ValueError(f"{str(name)!r} is a {type(net).__name__}, not a Depth Anything network")
-        if net.config.depth_estimation_type != "relative":
+        if not isinstance(config, kind.DepthAnythingConfig):
+            raise ValueError(f"{str(name)!r} is of a {config.model_type}, not a Depth Anything network")
+        if config.depth_estimation_type != "relative":
             raise ValueError(f"{str(name)!r} says metric depth; one for relative depth, 1/z, is expected")
+        if not isinstance(config.backbone_config, kind.Dinov2Config):  # of others the library fetches weights
+            raise ValueError(f"{str(name)!r} has an encoder of another kind; DINOv2 is expected")
+        with _found(name):
+            net, found = kind.DepthAnythingForDepthEstimation.from_pretrained(
+                str(name),
+                config=config,
+                use_safetensors=True,
+                local_files_only=local,
+                output_loading_info=True,
+            )
         if found["missing_keys"]:
             raise ValueError(f"{str(name)!r} lacks weights: {', '.join(sorted(found['missing_keys'])[:3])}")
         return cls(net.float())
@@ -316,6 +323,18 @@ def _check(config: dict[str, Any]) -> None:
         raise ValueError(f"at most {MOST_LAYERS} layers are accepted, got {config['encoder']}")
     if not all(config[part].get("patch_size", 14) >= 1 for part in ("encoder", "head")):
         raise ValueError(f"a patch has at least one pixel, got {config}")
+
+
+@contextmanager
+def _found(name: str | Path) -> Iterator[None]:
+    """Whatever the library raises for a folder or a name is one ValueError."""
+    try:
+        yield
+    except Exception as error:  # of several libraries, for anything that is not such a network
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"no depth network at {str(name)!r}, a folder or a name of the hub: {reason}"
+        ) from None
 
 
 def _transformers() -> Any:

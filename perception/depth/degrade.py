@@ -29,6 +29,8 @@ def degraded_frames(
     """
     if frames.dtype.kind != "f":
         raise ValueError(f"frames of 0 to 1 as floats are expected, got {frames.dtype}: frames / 255")
+    if frames.ndim not in (3, 4):
+        raise ValueError(f"frames (b, H, W) or (b, H, W, 3) are expected, got {frames.shape}")
     out = np.empty_like(frames)
     for k, frame in enumerate(frames):
         bright = np.clip(frame * rng.uniform(*brightness), 0, 1)
@@ -43,6 +45,8 @@ def degraded_voxels(
 
     `compat_uint8_voxel` loses sign and fractions as the released code does, to repeat what it reports.
     """
+    if voxels.ndim != 4 or voxels.dtype.kind != "f":
+        raise ValueError(f"grids (b, bins, H, W) of floats are expected, got {voxels.dtype} {voxels.shape}")
     out = np.empty_like(voxels)
     for k, grid in enumerate(voxels):
         grid = np.clip(np.round(grid), 0, 255) if compat_uint8_voxel else grid

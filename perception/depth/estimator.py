@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from perception.depth.backbone import Backbone, prepared, prepared_events
 from perception.depth.fuse import FUSE
+from perception.depth.pairs import BINS, FEWEST
 from perception.events import EventStream
 from perception.events.represent import voxel_grid
 from perception.frames import as_image
 from tracking.formats import weights
 
 SHIPPED = Path(__file__).parent / "weights"
-BINS = 3
 EPS = 1e-3
 
 
@@ -52,8 +52,8 @@ class Estimator:
     ) -> Estimate:
         """Depth at the end of a window.
 
-        Without events, or with an empty window, it is what the frame says alone, and `std` is what is known
-        of such answers; likewise without a frame. `kind` says so.
+        Without events, or with hardly any (FEWEST), it is what the frame says alone, and `std` is what is
+        known of such answers; likewise without a frame, of any events. `kind` says so.
 
         Args:
             frame:  (H, W) or (H, W, 3), uint8 or numbers from 0 to 1; None: there is none.
@@ -62,8 +62,11 @@ class Estimator:
         Raises:
             ValueError: neither, another size, or values that are no image.
         """
+        if not isinstance(events, EventStream | None):
+            raise ValueError(f"events must be an EventStream, got {type(events).__name__}")
         image = None if frame is None else as_image(frame)
-        fired = None if events is None or not len(events) else events
+        least = 1 if events is None or image is None else max(FEWEST * events.height * events.width, 1)
+        fired = None if events is None or len(events) < least else events
         if image is None and fired is None:
             raise ValueError("depth needs a frame or events, got neither; skip the window")
         if image is not None and events is not None and image.shape[:2] != (events.height, events.width):

@@ -154,8 +154,8 @@ class Protocol:
             raise ValueError(f"nearest must be from 0 to the clip, {self.clip:g} m, got {self.nearest}")
         if self.clamp_truth and not self.closed:
             raise ValueError("clamp_truth moves truth to the clip, where only closed=True lets it count")
-        if self.rows is not None and self.rows < 1:
-            raise ValueError(f"rows must be at least 1, or None for all, got {self.rows}")
+        if self.rows is not None and not (isinstance(self.rows, (int, np.integer)) and self.rows >= 1):
+            raise ValueError(f"rows must be a whole number, at least 1, or None for all, got {self.rows}")
 
     def errors(self, predicted: np.ndarray, truth: np.ndarray) -> Errors:
         """Errors of depth (H, W) or (n, H, W), m, or of disparity with `align`; raises as `errors`."""
@@ -201,6 +201,8 @@ class Protocol:
 
 def _images(predicted, truth):
     """Both as (n, H, W) numbers."""
+    if any(isinstance(images, np.ma.MaskedArray) for images in (predicted, truth)):
+        raise ValueError("predictions and truth must be plain arrays, got a masked one: truth.filled(np.nan)")
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.shape != truth.shape or predicted.ndim not in (2, 3) or not predicted.size:
         raise ValueError(

@@ -10,6 +10,7 @@ from perception.depth.datasets import Sample, VoxelSample
 from perception.events.represent import voxel_grid
 
 BINS = 3  # of a voxel grid: the channels of an image
+FEWEST = 0.01  # events per pixel: fewer are noise, and would be brought to the contrast of an image
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Pairs:
     objects: np.ndarray | None = None
 
     def __post_init__(self):
+        if self.clean.ndim not in (3, 4):
+            raise ValueError(f"frames (n, H, W) or (n, H, W, 3) are expected, got {self.clean.shape}")
         n, *side = self.clean.shape[:3]
         shapes = {"seen": (self.seen, self.clean.shape), "voxels": (self.voxels, (n, BINS, *side))}
         if self.depth is not None:
@@ -51,6 +54,11 @@ class Pairs:
     @classmethod
     def joined(cls, parts: "Iterable[Pairs]") -> "Pairs":
         """Several as one; without depth or objects if one has none."""
+        parts = list(parts)
+        if len({p.clean.shape[1:] for p in parts}) != 1:
+            raise ValueError(
+                f"pairs of one size can be joined, got {sorted({p.clean.shape[1:] for p in parts}) or 'none'}"
+            )
         columns = zip(*((p.clean, p.seen, p.voxels, p.depth, p.objects) for p in parts))
         whole: list[Any] = [None if any(a is None for a in c) else np.concatenate(c) for c in columns]
         return cls(*whole)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from perception.depth.fuse import KINDS
-from perception.depth.pairs import BINS
+from perception.depth.pairs import BINS, FEWEST
 from perception.events import EventStream
 from perception.events.represent import voxel_grid
 from perception.frames import as_grey
@@ -20,7 +20,6 @@ from tracking.formats import weights
 
 SHIPPED = Path(__file__).parent / "weights"
 MAX_WIDTH, MAX_WIDTHS = 1024, 8  # of a file
-FEWEST = 0.01  # events per pixel: fewer are noise, and would be brought to the contrast of an image
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,18 @@ def target(label: np.ndarray, middles: np.ndarray, pinhole: Pinhole, least: int 
         middles: (k, 3) of the things, m, in the camera's frame.
         pinhole: the camera.
         least:   pixels of a thing; fewer do not count, neither for nor against.
+    Raises:
+        ValueError: an image of another size, or labels without a middle.
     """
+    if label.shape != (pinhole.height, pinhole.width) or label.dtype.kind not in "iu":
+        raise ValueError(
+            "labels are whole numbers, of an image of the camera's shape "
+            f"({pinhole.height}, {pinhole.width}), got {label.dtype} {label.shape}"
+        )
+    if middles.shape != (len(middles), 3) or label.max(initial=-1) >= len(middles):
+        raise ValueError(
+            f"each label needs a middle (3,), got labels up to {label.max()} and middles {middles.shape}"
+        )
     pixels = np.bincount(label[label >= 0], minlength=len(middles))
     counts = (pixels >= least) & (middles[:, 2] > 0)
     which = np.maximum(label, 0)

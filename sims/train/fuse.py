@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def train(args: argparse.Namespace) -> None:
         steps=steps_of(args.scale),
         seed=args.seed,
         resume=args.resume,
-        about={name: getattr(args, name) for name in ("seed", "events", "fusion")}
+        about={name: getattr(args, name) for name in ("seed", "events", "fusion", "window")}
         | {"backbone": args.backbone or "", "data": about},
         device=args.device,
         advance=advance,
@@ -85,7 +86,9 @@ def train(args: argparse.Namespace) -> None:
     backbone.requires_grad_(False)
     events = aligned_events(plan, backbone, pairs, args.events == "nothing")
     network = fused(plan, backbone, events, pairs, args.fusion)
-    adapted(plan, network, pairs, args.farthest)
+    # Only the last stage is another one for another depth.
+    metric = replace(plan, about=plan.about | {"farthest": args.farthest})
+    adapted(metric, network, pairs, args.farthest)
     minutes = (time.process_time() - used) / 60
     rows = {
         name: {

@@ -65,3 +65,14 @@ def test_same_seed_same_result():
     a, b = (degraded_frames(frames, np.random.default_rng(4)) for _ in range(2))
     assert (a == b).all()
     assert a.shape == frames.shape
+
+
+def test_other_arrays_are_one_clear_error():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="frames / 255"):
+        degraded_frames(np.zeros((1, 9, 9), np.uint8), rng)
+    with pytest.raises(ValueError, match=r"frames \(b, H, W\)"):
+        degraded_frames(np.zeros((9, 9)), rng)
+    for grid in (np.zeros((3, 9, 9)), np.zeros((1, 3, 9, 9), int)):
+        with pytest.raises(ValueError, match="grids"):
+            degraded_voxels(grid, rng)

@@ -1,5 +1,8 @@
 """FUSE: pyramids, tokens, losses, stages that move what they should, and the door for a robot."""
 
+import json
+import socket
+
 import numpy as np
 import pytest
 import torch
@@ -257,6 +260,21 @@ def test_each_stage_moves_its_own_part_alone(network):
     assert moved(fused, state(network)) == {"decoder", "doubt"}
 
 
+def test_the_decoder_learns_metric_depth(network):
+    data = pairs()
+    data = Pairs(data.clean, data.seen, data.voxels, np.full_like(data.depth, 2.0))
+    network.requires_grad_(False)
+    network.decoder.requires_grad_(True)
+
+    def wrong():
+        loss = fit.adapt(data, 10.0, 6)(network.eval(), np.random.default_rng(0))
+        return max(float(loss[kind].detach()) for kind in KINDS)
+
+    first = wrong()
+    Run(network, fit.adapt(data, 10.0, 4), RunConfig(steps=20, rate=1e-2, warm_up=1)).train()
+    assert wrong() < 0.5 * first
+
+
 @pytest.mark.parametrize("stage", ["align", "fuse"])
 def test_stages_without_labels_never_read_depth(network, stage):
     data = pairs()
@@ -329,7 +347,7 @@ def test_bytes_numbers_and_colours_are_one_frame(network):
 def test_an_empty_window_falls_back_to_the_frame_and_says_so(network):
     estimator = Estimator(network, 10.0, 50_000)
     frame = np.random.default_rng(0).random((32, 32))
-    for nothing in (EventStream.empty(32, 32), None):
+    for nothing in (EventStream.empty(32, 32), None, events(10)):  # ten are noise, of 1,024 pixels
         said = estimator.step(frame, nothing)
         assert said.kind == "frames"
         assert np.isfinite(said.depth).all()
@@ -337,7 +355,8 @@ def test_an_empty_window_falls_back_to_the_frame_and_says_so(network):
         x = prepared(torch.from_numpy(frame.astype(np.float32))[None], 8)
         expected, _ = network.depth(network.of_frames(x), 10.0, "frames")
     np.testing.assert_allclose(said.depth, expected[0].clamp(min=1e-3).numpy(), rtol=1e-4)
-    assert estimator.step(None, events()).kind == "events"
+    assert estimator.step(None, events()).kind == estimator.step(None, events(10)).kind == "events"
+    assert estimator.step(frame, events(11)).kind == "both"
     assert torch.isfinite(network(x, torch.zeros_like(x))).all()  # a grid without events
 
 
@@ -351,6 +370,7 @@ def test_an_empty_window_falls_back_to_the_frame_and_says_so(network):
         (np.full((32, 32), 2.0), events(), "from 0 to 1"),
         (np.full((32, 32), np.nan), events(), "from 0 to 1"),
         (np.zeros((0, 32)), None, "got shape"),
+        (np.zeros((32, 32)), np.zeros((5, 4)), "events must be an EventStream, got ndarray"),
     ],
 )
 def test_bad_frames_are_one_clear_error(network, frame, stream, says):
@@ -368,19 +388,21 @@ def test_sizes_must_agree(backbone, network):
     assert set(KINDS) == set(network.doubt)
 
 
-@pytest.mark.parametrize(
-    ("condition", "most"), [("clean", 1.05), ("night", 0.95), ("blur", 0.95), ("overexposed", 0.95)]
-)
-def test_shipped_weights_trust_frames_where_they_are_good_and_events_where_not(condition, most):
+def test_shipped_weights_trust_frames_where_they_are_good_and_events_where_not():
     from sims.rooms import room_pairs
     from sims.train.fuse_score import disparities, relative_errors
 
-    network = load().network
-    pairs = room_pairs(range(2_500_000, 2_500_024), (condition,))
-    errors = {kind: relative_errors(disparities(network, pairs, kind), pairs).mean() for kind in KINDS}
-    flat = relative_errors(np.zeros(pairs.clean.shape), pairs).mean()
-    assert errors["both"] < most * errors["frames"]
-    assert errors["events"] < 0.8 * flat
+    network, spoilt = load().network, []
+    for condition in ("clean", "night", "blur", "overexposed"):
+        pairs = room_pairs(range(2_500_000, 2_500_024), (condition,))
+        errors = {kind: relative_errors(disparities(network, pairs, kind), pairs).mean() for kind in KINDS}
+        flat = relative_errors(np.zeros(pairs.clean.shape), pairs).mean()
+        assert errors["both"] < (1.03 if condition == "clean" else 0.95) * errors["frames"], condition
+        assert errors["events"] < 0.7 * flat, condition
+        if condition != "clean":
+            spoilt.append((errors["both"], errors["frames"]))
+    both, frames = np.sum(spoilt, 0)
+    assert both < 0.8 * frames
     nothing = Pairs(pairs.clean, pairs.clean, 0 * pairs.voxels, pairs.depth)
     still = relative_errors(disparities(network, nothing, "both"), nothing).mean()
     assert still < min(flat, relative_errors(disparities(network, nothing, "events"), nothing).mean())
@@ -392,6 +414,51 @@ def test_files_of_something_else_are_refused(network, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError):
         load(tmp_path / "x.safetensors")
+
+
+def test_whole_numbers_are_no_weights(network, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    Estimator(network, 10.0, 50_000).save(tmp_path / "w.safetensors")
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    name = next(iter(tensors))
+    save_file({**tensors, name: tensors[name].to(torch.int8)}, tmp_path / "x.safetensors", about)
+    with pytest.raises(ValueError, match="tensors do not fit"):
+        load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"backbone": "resnet18", "use_timm_backbone": True, "backbone_config": None},
+            "another kind|no depth",
+        ),
+        ({"backbone_config": {"model_type": "swin", "out_features": ["stage1", "stage2"]}}, "another kind"),
+        ({"model_type": "odd", "auto_map": {"AutoConfig": "odd.Config"}}, "no depth network at"),
+        ({"model_type": "dinov2"}, "of a dinov2"),
+        ({"depth_estimation_type": "metric"}, "metric depth"),
+        ({"fusion_hidden_size": 8}, "no depth network at"),
+        ({"fusion_hidden_size": "large"}, "no depth network at"),
+        (None, "no depth network at"),
+    ],
+)
+def test_a_folder_of_something_else_is_one_error_and_never_the_network(tmp_path, monkeypatch, changed, says):
+    def refuse(*given, **named):
+        raise AssertionError("the network was asked for")
+
+    Backbone.tiny(32, stem=False, **SMALL).net.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    if changed is None:
+        (tmp_path / "model.safetensors").write_bytes(b"\0" * 40)
+    else:
+        config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("builtins.input", refuse)
+    with pytest.raises(ValueError, match=says):
+        Backbone.named(tmp_path)
 
 
 # what each part is given
@@ -545,6 +612,12 @@ def test_pairs_agree_in_size():
         Pairs(data.clean, data.seen, data.voxels[:, :2])
     with pytest.raises(ValueError, match="depth of frames"):
         Pairs(data.clean, data.seen, data.voxels, data.depth[1:])
+    with pytest.raises(ValueError, match="frames"):
+        Pairs(data.clean[0], data.seen[0], data.voxels[0])
+    with pytest.raises(ValueError, match="one size"):
+        Pairs.joined([data, pairs(2, 16)])
+    with pytest.raises(ValueError, match="none"):
+        Pairs.joined([])
     unlabelled = Pairs.joined([data, Pairs(data.clean, data.seen, data.voxels)])
     assert unlabelled.depth is None
     assert len(unlabelled) == 12

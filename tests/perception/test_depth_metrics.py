@@ -404,3 +404,16 @@ class TestProtocols:
         np.testing.assert_array_equal(truth, before[1])
         more = (np.concatenate([a, np.full((1, 5, 7), np.nan)]) for a in (predicted, truth))
         close(PROTOCOLS[name].errors(*more), found)
+
+
+def test_masks_are_not_read_over():
+    depth = np.full((3, 4), 5.0)
+    masked = np.ma.masked_less(depth, 1)
+    for predicted, truth in ((masked, depth), (depth, masked)):
+        with pytest.raises(ValueError, match="masked"):
+            errors(predicted, truth, 80.0)
+
+
+def test_rows_are_a_whole_number():
+    with pytest.raises(ValueError, match="rows"):
+        Protocol(clip=80.0, rows=2.5)

@@ -526,3 +526,31 @@ def test_things_stand_out_from_their_surroundings_though_all_depth_is_off():
         assert found.box[0].tolist() == [20, 10, 25, 17]
         assert found.z[0, 2] == pytest.approx(2 * factor)
         assert found.cov[0, 2, 2] ** 0.5 == pytest.approx(0.3 * 2 * factor, rel=0.1)
+
+
+def test_a_matrix_of_four_rows_is_no_pose():
+    camera = Pinhole.of(8, 6, 8.0)
+    for pose in (np.eye(4), 3, [np.eye(3)], ([[1, 2], [3]], [0, 0, 0])):
+        with pytest.raises(ValueError, match="a pose is a rotation"):
+            DepthNoise(camera, pose=pose)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"planes": 1.5}, {"planes": -1}, {"min_points": np.nan}, {"tilt": np.nan}]
+)
+def test_settings_that_would_do_nothing_in_silence_are_refused(changed):
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        detect(np.full((6, 8), 3.0), Pinhole.of(8, 6, 8.0), config=DetectConfig(**changed))
+
+
+def test_surroundings_are_of_an_image_of_metres():
+    for depth in (np.zeros((2, 3, 4)), np.ones((3, 4), int), 3.0):
+        with pytest.raises(ValueError, match="depth"):
+            surroundings(depth, 3)
+
+
+def test_events_are_a_stream():
+    with pytest.raises(ValueError, match="EventStream"):
+        event_clusters(np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="min_events"):
+        event_clusters(EventStream.empty(4, 4), min_events=np.nan)

@@ -332,3 +332,18 @@ def test_files_that_state_what_is_not_there_are_refused(finder, tmp_path, change
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         VoteConfig(**bad)
+
+
+@pytest.mark.parametrize(
+    ("label", "middles", "says"),
+    [
+        (np.full((8, 8), 2), np.ones((2, 3)), "labels up to 2"),
+        (np.zeros((8, 8), int), np.ones((0, 3)), "labels up to 0"),
+        (np.zeros((8, 8), int), np.ones((2, 2)), "middle"),
+        (np.zeros((8, 9), int), np.ones((2, 3)), "camera's shape"),
+        (np.zeros((8, 8)), np.ones((2, 3)), "whole numbers"),
+    ],
+)
+def test_each_label_needs_a_middle(label, middles, says):
+    with pytest.raises(ValueError, match=says):
+        target(label, middles, Pinhole.of(8, 8, 8.0))

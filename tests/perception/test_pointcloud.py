@@ -440,3 +440,18 @@ def test_inputs_are_not_changed():
     np.testing.assert_array_equal(depth, before)
     for column, name in zip(columns, ("points", "std", "pixel")):
         np.testing.assert_array_equal(getattr(points, name), column)
+
+
+@pytest.mark.parametrize("changed", [{"tilt": np.nan}, {"tilt": -1.0}, {"least": np.nan}, {"least": 2.0}])
+def test_planes_of_odd_settings_are_refused(changed):
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        ground(PointCloud(np.random.default_rng(0).random((9, 3))), up=np.array([0, -1.0, 0]), **changed)
+
+
+@pytest.mark.parametrize("changed", [{"min_points": np.nan}, {"reach": np.nan}, {"reach": np.inf}])
+def test_clusters_of_odd_settings_are_refused(changed):
+    depth = np.full((4, 4), 2.0)
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        clusters(cloud(depth, Pinhole.of(4, 4, 4.0)), **changed)
+    with pytest.raises(ValueError, match="min_points"):
+        voxel_clusters(PointCloud(np.ones((9, 3))), min_points=np.nan)

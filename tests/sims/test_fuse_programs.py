@@ -31,6 +31,8 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)["errors"]
     for condition, row in first["errors"].items():
         assert again[condition] == pytest.approx(row)
+    assert train.main([*argv, "--farthest", "20"]) == 2  # what was learned is another metric depth
+    assert "run.adapt" in capsys.readouterr().err
 
 
 def test_recordings_are_taken_instead_of_rooms(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,3 +112,39 @@ def test_what_is_no_folder_is_an_error(tmp_path, capsys):
     (tmp_path / "x").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="neither"):
         load(tmp_path / "x")
+
+
+def test_a_damaged_zip_is_one_error(folder, tmp_path):
+    path = tmp_path / "f.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+        at = archive.getinfo("frame-000008.color.jpg").header_offset
+    data = bytearray(path.read_bytes())
+    data[at + 200] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"frame-000008.color.jpg cannot be read"):
+        load(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_beyond_the_bound_are_not_read(folder, tmp_path, monkeypatch, packed):
+    path = folder
+    if packed:
+        path = tmp_path / "f.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in folder.iterdir():
+                archive.write(file, file.name)
+    monkeypatch.setattr("sims.rgbd.MAX_BYTES", 100)
+    with pytest.raises(ValueError, match="more than 100 bytes"):
+        load(path)
+
+
+def test_events_need_two_frames_and_depth(folder):
+    frames = load(folder, 32, 24)
+    with pytest.raises(ValueError, match="got 1 frame"):
+        rgbd_pairs(replace(frames, image=frames.image[:1], depth=frames.depth[:1], poses=frames.poses[:1]))
+    with pytest.raises(ValueError, match="frame 1 has no depth"):
+        rgbd_pairs(
+            replace(frames, depth=frames.depth * np.where(np.arange(3) == 1, np.nan, 1)[:, None, None])
+        )

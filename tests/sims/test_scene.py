@@ -110,3 +110,31 @@ def test_what_cannot_be_seen_now_counts_neither_for_nor_against():
     alone = moment._replace(places=np.zeros((0, 3)), hidden=np.zeros((0, 3)))
     assert len(scene.scored(alone, ahead)) == 1  # a track of nothing is false
     assert len(scene.scored(alone, np.zeros((0, 3)))) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--film", "f.avi"], "--film"),
+        (["--seed", "9" * 20], "18 digits"),
+        (["--seed", "9" * 5000], "18 digits"),
+    ],
+)
+def test_what_could_not_be_done_is_said_before_anything_is_computed(argv, says, monkeypatch, capsys):
+    monkeypatch.setattr(scene, "simulate", lambda args: pytest.fail("it began"))
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_outputs_that_need_a_package_are_refused_without_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as end:
+        main(["--rrd", str(tmp_path / "f.rrd")])
+    assert end.value.code == 2
+    assert "viz extra" in capsys.readouterr().err
+
+
+def test_the_largest_seed_draws_a_room():
+    assert len(list(moments(10**18 - 1, 1, "clean"))) == 1

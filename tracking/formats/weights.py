@@ -23,7 +23,10 @@ def write_weights(
     """
     from safetensors.torch import save
 
-    kept = ((name, value.half() if half else value) for name, value in tensors.items())
+    kept = (
+        (name, value.half() if half and value.is_floating_point() else value)
+        for name, value in tensors.items()
+    )
     columns = {name: value.detach().cpu().contiguous() for name, value in kept}
     with atomic_write(path, binary=True) as file:
         file.write(save(columns, metadata={kind: json.dumps(document)}))
@@ -73,9 +76,7 @@ def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:
     with torch.device("meta"):
         expected = build().state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys())
-    wrong += [
-        name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape
-    ]
+    wrong += [name for name in expected.keys() & tensors.keys() if not _fits(tensors[name], expected[name])]
     if wrong:
         raise RuntimeError(f"its tensors do not fit the network it states: {', '.join(wrong[:5])}")
     if not all(value.isfinite().all() for value in tensors.values()):
@@ -83,6 +84,12 @@ def filled(build: Callable[[], Any], tensors: dict[str, Any]) -> Any:
     network = build()
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """Whether a tensor can be another: whole numbers are no weights."""
+    real = value.is_floating_point() or not expected.is_floating_point()
+    return value.shape == expected.shape and real
 
 
 def shipped(folder: Path) -> list[str]:
