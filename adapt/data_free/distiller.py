@@ -342,7 +342,7 @@ def _digest(network: nn.Module) -> str:
     for name, value in network.state_dict().items():
         if torch.is_tensor(value):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
