@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.data_free.context import Context
-from adapt.data_free.sources import GeneratorSource, Moment, Parts, TensorSource
+from adapt.data_free.sources import Moment, Parts, TensorSource
 from adapt.data_free.terms import TINY
 from sims.teachers import Task
 
@@ -42,33 +42,18 @@ class PairsOfImages(TensorSource):
 
 
 class InPair:
-    """Term of a generator: the teacher sees in its images one of the pair of classes of an epoch."""
+    """Term of a generator: the teacher sees in its images one of the pair of classes of the epoch.
 
-    def __init__(self):
-        self.epoch = 0
+    Args:
+        epochs: of the run.
+    """
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
 
     def __call__(self, context: Context) -> Tensor:
         """Minus the mean logarithm of the probability of either."""
-        first = 2 * (self.epoch % (context.t.shape[1] // 2))
+        epoch = int(context.progress * self.epochs + 1e-6)  # an epoch's first step is k / epochs, rounded
+        first = 2 * (epoch % (context.t.shape[1] // 2))
         p = context.t.softmax(1)[:, first : first + 2].sum(1)
         return -(p + TINY).log().mean()
-
-
-class PairsOfGenerator(GeneratorSource):
-    """A generator whose terms have an `InPair`, "pair", which follows the epochs."""
-
-    @classmethod
-    def of(cls, source: GeneratorSource, steps: int) -> "PairsOfGenerator":
-        """The same generator, with so many steps for each refresh."""
-        return cls(
-            source.network, source.shape, source.nz, source.terms, source.batch, source.rate, steps=steps
-        )
-
-    def refresh(
-        self, teacher: nn.Module, student: nn.Module, moment: Moment, generator: torch.Generator
-    ) -> Parts:
-        """Steps of the generator towards the pair of the epoch."""
-        term = self.terms["pair"][1]
-        assert isinstance(term, InPair)
-        term.epoch = moment.epoch
-        return super().refresh(teacher, student, moment, generator)

@@ -2,7 +2,7 @@
 
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, poisoned, success_rate
-from adapt.data_free.distiller import Config, Distiller, Phase, Stability, stability
+from adapt.data_free.distiller import Config, Distiller, Phase
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import NoMemory, RingBuffer, VAEReplay
 from adapt.data_free.networks import build, generator, load
@@ -10,6 +10,7 @@ from adapt.data_free.presets import PAPER, SMALL, Settings, cmi, dafl, dfad, dfq
 from adapt.data_free.scan import Suspicion, scan
 from adapt.data_free.search import SearchConfig
 from adapt.data_free.sources import GeneratorSource, InversionSource, TensorSource
+from adapt.data_free.stability import Stability, stability
 from adapt.data_free.updates import MetaRetain, Plain, Replay
 
 __all__ = [

@@ -64,12 +64,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     said: dict[str, Any] = {"method": args.method, "classes": classes}
     if args.scan:
         found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=chosen))
-        said["scan"] = {
-            "target": found.target,
-            "score": round(found.score, 4),
-            "sure": round(found.sure, 4),
-            "alarm": found.alarm,
-        }
+        said["scan"] = {"target": found.target, "score": round(found.score, 4)}  # uncalibrated: no alarm
     distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen))
     distiller.about = {k: getattr(args, k) for k in ("student", "method", "defence", "bounds", "points")}
     if args.resume is not None and Path(args.resume).exists():
@@ -155,7 +150,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="weight of the batch-norm term; 0: a teacher without batch norm",
     )
     add("--defence", choices=DEFENCES, default="none", help="against backdoors; default: none")
-    add("--scan", action="store_true", help="look for a backdoor of the teacher first")
+    add("--scan", action="store_true", help="name the class a backdoor of the teacher would lead to")
     add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs, for --scan and classwise")
     add("--epochs", type=positive, default=30, metavar="N")
     add("--rounds", type=positive, default=16, metavar="N", help="of generator and student, in each epoch")

@@ -25,7 +25,7 @@ from torch import nn
 from adapt.federated.local import Correction, Data, Weights, labels_of, seeded, train_locally
 from adapt.federated.rounds import FEDAVG, NOISE, FederateConfig, Refine, Round, counts_of, finished
 from adapt.federated.rules import Rule
-from adapt.federated.uploads import Exclusion, Upload, buffers_of, fault, parameters_of, put
+from adapt.federated.uploads import Exclusion, Upload, buffers_of, fault, misfit, parameters_of, put
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -130,9 +130,9 @@ class FedFTGStrategy(FedAvg):
     def configure_train(self, server_round, arrays, config, grid):
         """The messages to the clients; what is sent is remembered, to see how far they move from it."""
         self.sent = _weights(arrays)
-        wrong = fault(self.sent, parameters_of(self.model) | buffers_of(self.model))
-        if wrong and "finite" not in wrong:
-            raise ValueError(f"the strategy starts with arrays of another model than it was given: {wrong}")
+        wrong = misfit(self.sent, parameters_of(self.model) | buffers_of(self.model))
+        if wrong is not None:
+            raise ValueError(f"the arrays to start with are not of the strategy's model: {wrong}")
         put(self.model, self.sent)
         self.clients = len(list(grid.get_node_ids()))
         messages = list(super().configure_train(server_round, arrays, config, grid))

@@ -44,6 +44,17 @@ class Exclusion:
         return f"client {self.client}: {self.reason}"
 
 
+def misfit(weights: Weights, start: Weights) -> str | None:
+    """How weights differ from others in names or shapes; None: they do not."""
+    if weights.keys() != start.keys():
+        odd = sorted(weights.keys() ^ start.keys())
+        return f"its weights are of another model, they differ in {', '.join(odd[:3])}"
+    for name, value in weights.items():
+        if value.shape != start[name].shape:
+            return f"{name} has shape {tuple(value.shape)}, not {tuple(start[name].shape)}"
+    return None
+
+
 def fault(weights: Weights, start: Weights, bound: float | None = None) -> str | None:
     """What is wrong with uploaded weights; None: nothing.
 
@@ -52,12 +63,9 @@ def fault(weights: Weights, start: Weights, bound: float | None = None) -> str |
         start:   what the client was sent.
         bound:   largest Euclidean norm of the change of all of them together.
     """
-    if weights.keys() != start.keys():
-        odd = sorted(weights.keys() ^ start.keys())
-        return f"its weights are of another model, they differ in {', '.join(odd[:3])}"
-    for name, value in weights.items():
-        if value.shape != start[name].shape:
-            return f"{name} has shape {tuple(value.shape)}, not {tuple(start[name].shape)}"
+    wrong = misfit(weights, start)
+    if wrong is not None:
+        return wrong
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         return "its weights are not finite"
     norm = update_norm(weights, start)

@@ -61,7 +61,7 @@ class FUSE(nn.Module):
 
     def of_events(self, voxels: Tensor) -> Reading:
         """What events (b, 3, H, W), as `prepared_events` makes them, say alone."""
-        # differs from the code: the image network's last norm, which also ends what is fused
+        # the authors' code ends with the event copy's own norm; this is the one that ends what is fused
         return Reading(self.image.finished(self.events.tokens(voxels)), self.image.grid(voxels))
 
     def of_both(self, frames: Tensor, voxels: Tensor) -> Reading:

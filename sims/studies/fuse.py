@@ -60,6 +60,7 @@ FUSED = {  # how, whether with events, which network reads them
     "FUSE": ("fredfuse", True, COPY),
     "FUSE, from nothing": ("fredfuse", True, NOTHING),
 }
+OURS = ("FUSE", "FUSE, from nothing")  # what the others are compared with
 ROWS = ("constant", "frames", COPY, NOTHING, *FUSED)
 COLUMNS = (*CONDITIONS, "still")
 
@@ -67,9 +68,9 @@ ROOMS_APART = 10_000  # of a seed and the next
 Found = dict[str, dict[str, list[float]]]  # row -> condition -> error of each room
 
 
-def of_rooms(error: np.ndarray, rooms: int) -> list[float]:
-    """Mean error of each room, as exact as anybody reads it."""
-    return error.reshape(rooms, -1).mean(1).astype(float).round(5).tolist()
+def listed(error: np.ndarray) -> list[float]:
+    """Errors of rooms, each of which has one frame, as exact as anybody reads them."""
+    return error.astype(float).round(5).tolist()
 
 
 def one_seed(
@@ -102,8 +103,7 @@ def one_seed(
     plain = {name: FUSE(backbone, events) for name, events in readers.items()}
     errors: Found = {
         "constant": {
-            name: of_rooms(relative_errors(np.zeros(test.clean.shape), test), args.tests)
-            for name, test in tests.items()
+            name: listed(relative_errors(np.zeros(test.clean.shape), test)) for name, test in tests.items()
         },
         "frames": scored(plain[COPY], tests, "frames"),
     }
@@ -119,8 +119,7 @@ def one_seed(
 def scored(network: FUSE, tests: dict[str, Pairs], kind: str) -> dict[str, list[float]]:
     """Errors of each room, by condition, of what a network says of both, or of one of them."""
     return {
-        name: of_rooms(relative_errors(disparities(network, test, kind), test), len(test.clean))
-        for name, test in tests.items()
+        name: listed(relative_errors(disparities(network, test, kind), test)) for name, test in tests.items()
     }
 
 
@@ -170,22 +169,23 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print the table."""
-    errors = found["errors"]
+    """Print the tables."""
+    console, errors = Console(width=150), found["errors"]
     columns = (*COLUMNS, "spoilt")
-    table = Table("", *columns, "spoilt, FUSE minus it", "clean, FUSE minus it")
+    table = Table("error", *columns)
     for row in ROWS:
-        gaps = [np.subtract(errors["FUSE"][name], errors[row][name]) for name in ("spoilt", "clean")]
-        cells = [f"{np.mean(errors[row][name]):.3f}" for name in columns]
-        table.add_row(row, *cells, *("" if row == "FUSE" else signed(gap, 3) for gap in gaps))
-    console = Console(width=150)
+        table.add_row(row, *(f"{np.mean(errors[row][name]):.3f}" for name in columns))
     console.print(table)
-    console.print(
-        "spoilt: night, blur and overexposed together. Errors below those of FUSE would be positive gaps."
-    )
-    for other in ROWS[:-1]:
-        each = [np.mean([f["FUSE"][c] - f[other][c] for c in SPOILT]) for f in found["seeds"]]
-        console.print(f"spoilt, FUSE minus {other}, by seed: {', '.join(f'{gap:+.3f}' for gap in each)}")
+    console.print("spoilt: night, blur and overexposed together")
+    for one in OURS:
+        gaps = Table(f"{one}, minus", "clean", "night", "spoilt", "spoilt, by seed")
+        for row in ROWS:
+            if row != one:
+                apart = [np.subtract(errors[one][c], errors[row][c]) for c in ("clean", "night", "spoilt")]
+                each = [np.mean([f[one][c] - f[row][c] for c in SPOILT]) for f in found["seeds"]]
+                by_seed = " ".join(f"{gap:+.3f}" for gap in each)
+                gaps.add_row(row, *(signed(gap, 3) for gap in apart), by_seed)
+        console.print(gaps)
     before, after = np.mean(found["agreement"], 0)
     console.print(
         f"Cosine of tokens of events and of clean frames: {before:.3f} before stage 1, {after:.3f} after."

@@ -39,13 +39,14 @@ from rich.table import Table
 from torch import nn
 
 from adapt.data_free import terms
-from adapt.data_free.distiller import Config, Distiller, stability
+from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import RingBuffer
 from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, priors, wanted
 from adapt.data_free.sources import GeneratorSource, TensorSource
+from adapt.data_free.stability import stability
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
-from sims.forgetting import InPair, PairsOfGenerator, PairsOfImages
+from sims.forgetting import InPair, PairsOfImages
 from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
@@ -77,12 +78,15 @@ def drift(task: Task, teacher: nn.Module, name: str, seed: int) -> list[float]:
 def pairs(task: Task, teacher: nn.Module, name: str, settings: Settings) -> list[float]:
     """Accuracies after each epoch of the study of a generator of pairs."""
     settings = replace(settings, config=replace(settings.config, epochs=2 * settings.config.epochs))
-    losses = priors(balance=1.0) | {"pair": (5.0, InPair()), "adversarial": (1.0, terms.adversarial("js"))}
+    losses = priors(balance=1.0) | {
+        "pair": (5.0, InPair(settings.config.epochs)),
+        "adversarial": (1.0, terms.adversarial("js")),
+    }
     ring = RingBuffer(settings.capacity, settings.every, settings.start, fraction=1 / 4)
     update = UPDATES[name](settings.config.rate)
     d = made(teacher, fresh(task, STUDENT, settings.config.seed), task.shape, settings, losses, update, ring)
     assert isinstance(d.source, GeneratorSource)
-    d = replace(d, source=PairsOfGenerator.of(d.source, steps=5))
+    d.source.steps = 5  # one does not take a generator from a pair to the next
     d.evaluate = scores(task)
     return [row["accuracy"] for row in d.fit()]
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from adapt.data_free import distiller, networks, presets, terms
 from adapt.data_free.context import Context, undisturbed
-from adapt.data_free.distiller import Config, Distiller, stability
+from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import NoMemory, RingBuffer, VAEReplay
 from adapt.data_free.sources import InversionSource, Moment, Pool, TensorSource
+from adapt.data_free.stability import stability
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Step
 
 SHAPE = (1, 8, 8)
