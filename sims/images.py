@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from perception.pinhole import Pinhole
 from sims import nmnist
@@ -40,6 +41,13 @@ class Images(NamedTuple):
         return Images(
             self.pixels[which], self.labels[which], None if self.depth is None else self.depth[which]
         )
+
+    def sized(self, side: int) -> "Images":
+        """The same pictures at (side, side) pixels; depth stays as it is."""
+        if self.pixels.shape[2:] == (side, side):
+            return self
+        x = F.interpolate(self.pixels, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        return self._replace(pixels=x)
 
 
 def named(name: str, folder: str | Path | None = None) -> Images:

@@ -92,9 +92,8 @@ def task_of(
         order = order[: number + held]
     else:
         held = 540 if name == "digits" else len(order) // 4
-    x, y, _ = images.take(torch.from_numpy(order))
-    if side not in (None, x.shape[-1]):
-        x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    images = images.take(torch.from_numpy(order))
+    x, y, _ = images if side is None else images.sized(side)
     return Task(name, x[:-held], y[:-held], x[-held:], y[-held:], *MOMENTS[name])
 
 

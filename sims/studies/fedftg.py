@@ -13,6 +13,7 @@ last five rounds; intervals are 95 %, paired, over seeds. Rows:
     fedavg + feddf                       a generator without hard samples, all clients trusted alike
     fedavg + noise                       FedFTG's distillation on uniform noise
     fedavg + ftg - PART                  FedFTG without hard samples, label sampling or class ensemble
+    NAME + ftg - sampling                with all labels equally frequent, under every rule
 
 What --json has already is not computed again. Exit status as of `sims.compare`.
 """
@@ -82,6 +83,7 @@ ROWS = (
     "fedavg + feddf",
     "fedavg + noise",
     *(f"fedavg + ftg - {part}" for part in PARTS),
+    *(f"{name} + ftg - sampling" for name in RULES if name != "fedavg"),
 )
 
 

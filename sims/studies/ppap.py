@@ -184,7 +184,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     seeds = range(args.seed, args.seed + args.seeds)
     if args.depth:
         return {"seeds": [record.part(f"{s}", partial(one_depth, s, model, args, console)) for s in seeds]}
-    images = digits() if args.images is None else of_file(args.images)
+    images = (digits() if args.images is None else of_file(args.images)).sized(model.size[-1])
     if images.pixels.shape[1:] != model.size:
         raise ValueError(f"images are of {tuple(images.pixels.shape[1:])}, the model makes {model.size}")
     data = split(images, HELD_OUT)
@@ -232,7 +232,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(PROGRAM, "How well guides lead a diffusion model that never saw a label.")
     add = parser.add_argument
     add("--model", default="digits", metavar="NAME", help="shipped weights or a file; default: digits")
-    add("--images", metavar="FILE.npz", help="that the model was trained on, with labels; default: digits")
+    add("--images", metavar="FILE.npz", help="the model's, with labels, scaled to its size; default: digits")
     add("--depth", action="store_true", help="guide a model of rooms by depth")
     add(
         "--rooms", type=positive, default=1500, metavar="N", help="for depth's guide and judge; default: 1500"

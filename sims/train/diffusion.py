@@ -46,6 +46,7 @@ PROGRAM = "python -m sims.train.diffusion"
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
 SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 5e-4, "average": 0.98}}
 HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
+SIDE = 32  # pixels, of frames of rooms
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
 
 CARD = """# {name}
@@ -191,8 +192,9 @@ def _data(args: argparse.Namespace) -> tuple[str, Images]:
     if args.images == "digits":
         return "digits", digits()
     if args.images == "rooms":
-        return "rooms", rooms(args.rooms, args.side, args.seed)
-    return "file", of_file(args.images)
+        return "rooms", rooms(args.rooms, args.side or SIDE, args.seed)
+    images = of_file(args.images)
+    return "file", images if args.side is None else images.sized(args.side)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="digits, rooms, or an .npz of x and y; default: digits",
     )
     add("--rooms", type=positive, default=3000, metavar="N", help="frames of as many rooms; default: 3000")
-    add("--side", type=positive, default=32, help="of frames of rooms, pixels; default: 32")
+    add("--side", type=positive, help=f"pixels of frames of rooms, {SIDE} by default, or to scale a file to")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
     add("--width", type=positive, metavar="C", help="channels of the network; default: by the images")
     add("--experts", type=positive, default=5, metavar="N", help="default: 5")

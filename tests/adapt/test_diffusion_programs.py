@@ -123,6 +123,11 @@ def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
     assert found.pixels.shape == (6, 1, 5, 4)
     assert float(found.pixels.min()) == 0
     assert float(found.pixels.max()) == 1
+    small = found.sized(2)
+    assert small.pixels.shape == (6, 1, 2, 2)
+    torch.testing.assert_close(small.pixels.mean(), found.pixels.mean(), atol=0.03, rtol=0)
+    assert torch.equal(small.labels, found.labels)
+    assert small.sized(2) is small
     np.savez(tmp_path / "b.npz", x=x[0], y=np.arange(6))
     np.savez(tmp_path / "c.npz", z=x)
     (tmp_path / "d.npz").write_bytes(b"no")
