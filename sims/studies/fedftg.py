@@ -59,7 +59,7 @@ from tracking.program import Parser, output, positive, run
 PROGRAM = "python -m sims.studies.fedftg"
 CLASSES = 10
 CLIENTS = 10
-MOST = 6000  # images
+MOST = 6000  # images, of more
 IID = 100.0
 LOCAL = LocalConfig(batch=32, rate=0.05)
 # Chosen on seeds 100 to 103 among 0, 0.1, 0.3, 1 and 0.03, 0.1, 0.3. With the authors' hard 1, rate 0.1 the
@@ -174,7 +174,7 @@ def summary(result: FedResult, target: float) -> dict[str, Any]:
 def study(args: argparse.Namespace, record: Record, advance: Callable[[str], object]) -> dict[str, Any]:
     """All rows at all concentrations: name of the concentration -> row -> a summary for each seed."""
     torch.set_num_threads(1)
-    images = named(args.dataset, args.data).take(slice(MOST))
+    images = named(args.dataset, args.data).take(slice(args.most))
     found: dict[str, Any] = {}
     for alpha in args.alphas:
         rows: dict[str, list[Any]] = {row: [] for row in args.rows}
@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         console = Console(stderr=True)
-        settings = {name: getattr(args, name) for name in ("dataset", "rounds", "target")}
+        settings = {name: getattr(args, name) for name in ("dataset", "most", "rounds", "target")}
         record = Record(args.json, **settings)
         show(study(args, record, lambda line: console.print(line, highlight=False)), args)
 
@@ -250,6 +250,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="; ".join(ROWS))
     add("--rounds", type=positive, default=20, metavar="N")
+    add(
+        "--most",
+        type=positive,
+        default=MOST,
+        metavar="N",
+        help=f"images at all clients and for the test; default: {MOST}",
+    )
     add("--target", type=float, default=0.85, help="accuracy to count rounds to; default: 0.85")
     add("--quick", action="store_true", help="one seed, few rows and rounds, to see that it runs")
     add("--json", type=output, metavar="FILE")
