@@ -47,7 +47,8 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.tbcm"
 HELD_OUT = 500  # images
-TEACHER = (1, 2, 4, 8, 16, 32)
+TEACHER = (1, 2, 4, 8, 10, 12, 16, 20, 24, 32)
+JUMPS = (1, 2)
 ARMS = ("tbcm", "scm", "trained")
 COSTS = ("tbcm", "scm", "scm, encoding")
 ENCODED = 8  # times the side of a latent that a stand-in of an image has
@@ -120,7 +121,7 @@ def one_seed(
             console.print(f"seed {seed}: {arm} {step}: {path[-1][1]:.2f}", highlight=False)
 
         student = distilled(arm, model, real, args, seed, look)
-        made = {k: drawn(student, model, args.samples, seed, k, True) for k in (1, 2)}
+        made = {k: drawn(student, model, args.samples, seed, k, True) for k in JUMPS}
         found = {f"{arm} {steps}": distance(judge, x, real) for steps, x in made.items()}
         return found | {f"{arm} path": path, f"{arm} skipped": int(student.skipped)}
 
@@ -148,13 +149,12 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
 
 
 def speed(model: Diffusion, args: argparse.Namespace, repeats: int = 3) -> dict[str, float]:
-    """CPU ms per sample of the teacher in 8 steps and of a student in 1 and 2; medians."""
+    """CPU ms per sample of the teacher and of a student by steps; medians."""
     student = Student(model.network, model.network.sigma).eval()
-    ways = {
-        "teacher 8": (model.network, 8, False),
-        "student 1": (student, 1, True),
-        "student 2": (student, 2, True),
+    ways: dict[str, tuple[nn.Module, int, bool]] = {
+        f"teacher {k}": (model.network, k, False) for k in TEACHER
     }
+    ways |= {f"student {k}": (student, k, True) for k in JUMPS}
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, (velocity, steps, jumping) in ways.items():
@@ -234,11 +234,21 @@ def in_fresh_process(arm: str, args: argparse.Namespace) -> dict[str, float]:
 # the table
 
 
+def as_good(found: dict[str, Any], arm: str, student: str) -> str:
+    """Steps with which the teacher is as good as a student, on average over seeds, and what they cost."""
+    means = {k: np.mean([row[f"teacher {k}"] for row in found["seeds"]]) for k in TEACHER}
+    steps = [k for k, mean in means.items() if mean <= np.mean([row[arm] for row in found["seeds"]])]
+    if not steps:
+        return f"{arm}: the teacher is not as good with {TEACHER[-1]} steps"
+    ratio = found["speed"][f"teacher {steps[0]}"] / found["speed"][student]
+    return f"{arm}: the teacher is as good with {steps[0]} steps, which take {ratio:.1f} times as long"
+
+
 def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     """Print the tables."""
     console = Console(width=110)
     seeds = found["seeds"]
-    names = ["held out", *(f"teacher {k}" for k in TEACHER), *(f"{a} {k}" for a in args.arms for k in (1, 2))]
+    names = ["held out", *(f"teacher {k}" for k in TEACHER), *(f"{a} {k}" for a in args.arms for k in JUMPS)]
     table = Table("", "Frechet distance", "95 %", "by seed")
     for name in names:
         x = np.array([row[name] for row in seeds])
@@ -259,6 +269,8 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
         for other in ("teacher 8", *(f"{arm} 1" for arm in args.arms if arm != "tbcm")):
             gap = np.array([row["tbcm 1"] - row[other] for row in seeds])
             console.print(f"tbcm 1 minus {other}: {signed(gap)}", highlight=False, markup=False)
+        for k in JUMPS:
+            console.print(as_good(found, f"tbcm {k}", f"student {k}"), highlight=False)
     console.print("CPU ms per sample: " + ", ".join(f"{k} {v:.3f}" for k, v in found["speed"].items()))
     for arm, row in found.get("cost", {}).items():
         console.print(f"{arm}: " + ", ".join(f"{k} {v:.1f}" for k, v in row.items()) + " (CPU ms, MB)")
