@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.diffusion.trigflow import NOISE, Velocity, rotated
+from adapt.diffusion.sampling import Solver
+from adapt.diffusion.trigflow import NOISE, Velocity
 
 FIRST = 1e-3  # of flow time: where a route ends
 
@@ -55,12 +56,12 @@ class Visits(NamedTuple):
 def rollout(teacher: Velocity, x: Tensor, route: np.ndarray) -> Visits:
     """The trajectories from noise x (b, ...) along a route (k,), one call of the teacher for each visit."""
     times = torch.from_numpy(np.append(route, 0.0)).to(x)
-    states, velocities = [], []
+    states, velocities, solver = [], [], Solver()
     for t, u in pairwise(times):
         v = teacher(x, t.expand(len(x)))
         states.append(x)
         velocities.append(v)
-        x = rotated(x, v, t - u)
+        x = solver.step(x, v, t, u)
     return Visits(torch.stack(states), times[:-1], torch.stack(velocities), x)
 
 

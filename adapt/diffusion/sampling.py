@@ -27,14 +27,47 @@ def gaussian(n: int, shape: Sequence[int], sigma: float, generator: torch.Genera
     return sigma * torch.randn(n, *shape, generator=generator, device=generator.device)
 
 
-def integrate(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
-    """Data (b, ...) of noise x (b, ...) by rotations from each time (k,) to the next.
+class Solver:
+    """Steps back along a trajectory, one velocity each, of second order from the second step on.
+
+    A rotation, DDIM's step, takes the data d that the velocity points at for constant; here they go on as
+    they went from the step before to this one. As x / sin t changes by -d / sin^2 t, that is worth the gain
+    (t - u) cos u + sin u log(sin u / sin t) for each unit of their slope. DPM-Solver++(2M) does so with the
+    logarithm of the signal-to-noise ratio in the place of the angle, which was behind on digits.
+
+    Args:
+        order: 1: DDIM's steps.
+
+    Source: Lu, Zhou, Bao, Chen, Li, Zhu (arXiv 2211.01095), Algorithm 2.
+    """
+
+    def __init__(self, order: int = 2):
+        if order not in (1, 2):
+            raise ValueError(f"a solver is of order 1 or 2, got {order}")
+        self.order = order
+        self.before: tuple[Tensor, Tensor] | None = None  # time and data of the last step
+
+    def step(self, x: Tensor, v: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """x (b, ...) at time u () of x and its velocity v at time t (), where the last step led."""
+        data = data_of(x, v, t)
+        x = rotated(x, v, t - u)
+        if self.order == 2 and self.before is not None:
+            time, seen = self.before
+            apart = torch.maximum(time - t, (t - u) / 2)  # where steps jump about, none goes too far
+            gain = (t - u) * u.cos() + torch.xlogy(u.sin(), u.sin() / t.sin())
+            x = x + gain / apart * (data - seen)
+        self.before = t, data
+        return x
+
+
+def integrate(velocity: Velocity, x: Tensor, times: Tensor, order: int = 2) -> Tensor:
+    """Data (b, ...) of noise x (b, ...) by a `Solver` from each time (k,) to the next.
 
     Gradients are the caller's affair: a guide in the velocity needs them inside, nobody outside.
     """
-    for t, u in pairwise(times):
-        t = t.to(x).expand(len(x))
-        x = rotated(x, velocity(x, t), t - u.to(x))
+    solver = Solver(order)
+    for t, u in pairwise(times.to(x)):
+        x = solver.step(x, velocity(x, t.expand(len(x))), t, u)
     return x
 
 

@@ -5,7 +5,8 @@ step, 40 % less time and 64 % less memory than distilling with images, which mus
 teacher of digits of 8 x 8 pixels, a fifth of a million parameters, one CPU core, no encoder unless --cost
 is asked for. Everything starts from the same teacher and is trained on equally many points at the same rates:
 
-    teacher K     the teacher in K steps; K = 1 is the naive way
+    teacher K     the teacher in K steps of second order; K = 1 is the naive way
+    DDIM K        the teacher in K of DDIM's steps, as the papers have it
     tbcm          trajectories of the teacher; no image is seen
     scm           the same loss on real images and noise, the teacher's velocity
     trained       the same loss on real images and noise alone, no teacher (sCT)
@@ -47,7 +48,9 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.tbcm"
 HELD_OUT = 500  # images
-TEACHER = (1, 2, 4, 8, 10, 12, 16, 20, 24, 32)
+STEPS = {2: (1, 2, 3, 4, 5, 6, 8, 12), 1: (2, 4, 8, 10, 12, 16, 20, 24, 32)}  # of the teacher, by order
+NAMES = {1: "DDIM", 2: "teacher"}
+TEACHER = {f"{NAMES[order]} {k}": (k, order) for order, steps in STEPS.items() for k in steps}
 JUMPS = (1, 2)
 ARMS = ("tbcm", "scm", "trained")
 COSTS = ("tbcm", "scm", "scm, encoding")
@@ -87,14 +90,14 @@ def distilled(
 
 
 @torch.no_grad()
-def drawn(velocity: nn.Module, model: Diffusion, n: int, seed: int, steps: int, jumping: bool) -> Tensor:
-    """n samples from the same noise, whoever makes them."""
+def drawn(velocity: nn.Module, model: Diffusion, n: int, seed: int, steps: int, order: int = 0) -> Tensor:
+    """n samples from the same noise, whoever makes them; order of the solver, 0 of a student, which jumps."""
     generator = torch.Generator().manual_seed(1_000 + seed)
     sigma = model.network.sigma
     x = gaussian(n, model.size, sigma, generator)
-    if jumping:
+    if not order:
         return jump(velocity, x, jumps(steps, MIDDLE), generator, sigma)
-    return integrate(velocity, x, even(steps))
+    return integrate(velocity, x, even(steps), order)
 
 
 def one_seed(
@@ -108,20 +111,21 @@ def one_seed(
     learned(judge, real, train.labels, steps=args.judge, seed=100 + seed)
 
     def floor() -> dict[str, float]:
-        made = {k: drawn(model.network, model, args.samples, seed, k, False) for k in TEACHER}
-        teacher = {f"teacher {steps}": distance(judge, x, real) for steps, x in made.items()}
-        return {"held out": distance(judge, held, real)} | teacher
+        made = {name: drawn(model.network, model, args.samples, seed, *how) for name, how in TEACHER.items()}
+        return {"held out": distance(judge, held, real)} | {
+            name: distance(judge, x, real) for name, x in made.items()
+        }
 
     def of_arm(arm: str) -> dict[str, Any]:
         path: list[tuple[int, float]] = []
 
         def look(student: Student, step: int) -> None:
-            x = drawn(student, model, args.samples, seed, 1, True)
+            x = drawn(student, model, args.samples, seed, 1)
             path.append((step, distance(judge, x, real)))
             console.print(f"seed {seed}: {arm} {step}: {path[-1][1]:.2f}", highlight=False)
 
         student = distilled(arm, model, real, args, seed, look)
-        made = {k: drawn(student, model, args.samples, seed, k, True) for k in JUMPS}
+        made = {k: drawn(student, model, args.samples, seed, k) for k in JUMPS}
         found = {f"{arm} {steps}": distance(judge, x, real) for steps, x in made.items()}
         return found | {f"{arm} path": path, f"{arm} skipped": int(student.skipped)}
 
@@ -151,15 +155,13 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
 def speed(model: Diffusion, args: argparse.Namespace, repeats: int = 3) -> dict[str, float]:
     """CPU ms per sample of the teacher and of a student by steps; medians."""
     student = Student(model.network, model.network.sigma).eval()
-    ways: dict[str, tuple[nn.Module, int, bool]] = {
-        f"teacher {k}": (model.network, k, False) for k in TEACHER
-    }
-    ways |= {f"student {k}": (student, k, True) for k in JUMPS}
+    ways: dict[str, tuple[nn.Module, int, int]] = {n: (model.network, *how) for n, how in TEACHER.items()}
+    ways |= {f"student {k}": (student, k, 0) for k in JUMPS}
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
-        for name, (velocity, steps, jumping) in ways.items():
+        for name, (velocity, steps, order) in ways.items():
             start = time.process_time()
-            drawn(velocity, model, 256, 0, steps, jumping)
+            drawn(velocity, model, 256, 0, steps, order)
             taken[name].append(1e3 * (time.process_time() - start) / 256)
     return {name: float(np.median(times)) for name, times in taken.items()}
 
@@ -236,19 +238,22 @@ def in_fresh_process(arm: str, args: argparse.Namespace) -> dict[str, float]:
 
 def as_good(found: dict[str, Any], arm: str, student: str) -> str:
     """Steps with which the teacher is as good as a student, on average over seeds, and what they cost."""
-    means = {k: np.mean([row[f"teacher {k}"] for row in found["seeds"]]) for k in TEACHER}
-    steps = [k for k, mean in means.items() if mean <= np.mean([row[arm] for row in found["seeds"]])]
-    if not steps:
-        return f"{arm}: the teacher is not as good with {TEACHER[-1]} steps"
-    ratio = found["speed"][f"teacher {steps[0]}"] / found["speed"][student]
-    return f"{arm}: the teacher is as good with {steps[0]} steps, which take {ratio:.1f} times as long"
+    mean = {name: np.mean([row[name] for row in found["seeds"]]) for name in (arm, *TEACHER)}
+    said = []
+    for order in STEPS:
+        good = [name for name, how in TEACHER.items() if how[1] == order and mean[name] <= mean[arm]]
+        ratio = found["speed"][good[0]] / found["speed"][student] if good else np.nan
+        said.append(
+            f"{good[0]}, {ratio:.1f} times as long" if good else f"no number of steps of {NAMES[order]}"
+        )
+    return f"as good as {arm}: {'; '.join(said)}"
 
 
 def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     """Print the tables."""
     console = Console(width=110)
     seeds = found["seeds"]
-    names = ["held out", *(f"teacher {k}" for k in TEACHER), *(f"{a} {k}" for a in args.arms for k in JUMPS)]
+    names = ["held out", *TEACHER, *(f"{a} {k}" for a in args.arms for k in JUMPS)]
     table = Table("", "Frechet distance", "95 %", "by seed")
     for name in names:
         x = np.array([row[name] for row in seeds])
