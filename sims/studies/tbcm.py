@@ -271,7 +271,7 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
             f"{skipped} points with tangents that were not finite"
         )
     if "tbcm" in args.arms:
-        for other in ("teacher 8", *(f"{arm} 1" for arm in args.arms if arm != "tbcm")):
+        for other in ("DDIM 8", "teacher 8", *(f"{arm} 1" for arm in args.arms if arm != "tbcm")):
             gap = np.array([row["tbcm 1"] - row[other] for row in seeds])
             console.print(f"tbcm 1 minus {other}: {signed(gap)}", highlight=False, markup=False)
         for k in JUMPS:
