@@ -44,7 +44,7 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.diffusion"
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
-SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 5e-4, "average": 0.98}}
+SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 1e-3, "average": 0.98}}
 HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
 SIDE = 32  # pixels, of frames of rooms
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
