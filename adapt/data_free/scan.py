@@ -29,6 +29,11 @@ class Calibration:
     std: float
     alarm: float = 0.99
 
+    def sure(self, score: float) -> float:
+        """Share of clean teachers that would score less, 0 to 1."""
+        z = (math.log(score) - self.mean) / self.std
+        return min(0.5 * (1 + math.erf(z / math.sqrt(2))), MOST)
+
 
 @dataclass(frozen=True)
 class Suspicion:
@@ -113,8 +118,7 @@ def judged(excess: list[float], calibration: Calibration = CLEAN) -> Suspicion:
     e = torch.tensor(excess)
     top = int(e.argmax())
     score = outstanding(e)
-    z = (math.log(score) - calibration.mean) / calibration.std
-    sure = min(0.5 * (1 + math.erf(z / math.sqrt(2))), MOST)
+    sure = calibration.sure(score)
     return Suspicion(top, score, sure, sure >= calibration.alarm, tuple(excess))
 
 

@@ -13,7 +13,8 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
     classwise, dense alone; classwise, batch norm trains     its ablations
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
---clean poisoned teachers and clean ones are looked at without data. A teacher is trained for every trigger
+--clean poisoned teachers and clean ones are looked at without data; those of --calibrate, clean ones again,
+say what scores clean teachers have. A teacher is trained for every trigger
 and seed. What did not reproduce is in docs/data_free/README.md. What --json has already is not computed
 again. Exit status as of `sims.compare`.
 """
@@ -36,7 +37,7 @@ from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.presets import SMALL, dfq
-from adapt.data_free.scan import class_excess, judged
+from adapt.data_free.scan import calibrated, class_excess, outstanding
 from adapt.data_free.search import SEARCH
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
@@ -127,22 +128,22 @@ def task_for(args: argparse.Namespace, seed: int) -> Task:
 
 def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
     """What a scan says of a teacher."""
-    said = judged(class_excess(teacher, task.shape, task.bounds))
-    return {"target": said.target, "score": said.score, "sure": said.sure, "alarm": said.alarm}
+    excess = torch.tensor(class_excess(teacher, task.shape, task.bounds))
+    return {"target": int(excess.argmax()), "score": outstanding(excess)}
 
 
 def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All triggers, seeds and rows."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    found: dict[str, Any] = {"poisoned": [], "clean": []}
+    found: dict[str, Any] = {"poisoned": [], "clean": [], "calibration": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         task = task_for(args, seed)
         found["poisoned"] += [one(task, name, seed, args, record, console) for name in args.triggers]
-    for seed in range(args.clean):
-        task = task_for(args, seed)
-        found["clean"].append(record.part(f"clean, {seed}, scan", partial(clean, task, seed, args)))
-        console.print(f"clean teacher {seed}: {found['clean'][-1]}", highlight=False)
+    for seed in range(args.clean + args.calibrate):
+        of = found["clean" if seed < args.clean else "calibration"]
+        of.append(record.part(f"clean, {seed}, scan", partial(clean, task_for(args, seed), seed, args)))
+        console.print(f"clean teacher {seed}: {of[-1]}", highlight=False)
     return found
 
 
@@ -166,11 +167,17 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
             cost = "" if row == "teacher" else f"{np.mean([s['cpu_s'] for s in said]):.0f}"
             table.add_row(row, *means, each, gap, cost)
         console.print(table)
-    for f in found["poisoned"]:
-        if "scan" in f:
-            console.print(f"scan of {f['trigger']}, seed {f['seed']}: {f['scan']}")
-    for f in found["clean"]:
-        console.print(f"scan of a clean teacher: {f}")
+    scans = {f"{f['trigger']}, seed {f['seed']}": f["scan"] for f in found["poisoned"] if "scan" in f}
+    scans |= {f"clean, {k}": scan for k, scan in enumerate(found["clean"])}
+    if scans:
+        clean = [f["score"] for f in found["calibration"]]
+        known = calibrated(clean) if len(clean) > 2 else None
+        table = Table("scan of", "class", "score", "" if known is None else "sure")
+        for name, scan in scans.items():
+            sure = "" if known is None else f"{known.sure(scan['score']):.3f}"
+            table.add_row(name, str(scan["target"]), f"{scan['score']:.2f}", sure)
+        console.print(table)
+        console.print(f"scores of the clean teachers that calibrate: {' '.join(f'{s:.2f}' for s in clean)}")
 
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:
@@ -200,6 +207,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--first-seed", type=int, default=0, metavar="S")
     add("--scan", action="store_true", help="look for the backdoor of each teacher without data")
     add("--clean", type=int, default=0, metavar="N", help="clean teachers that are looked at as well")
+    add("--calibrate", type=int, default=0, metavar="N", help="clean teachers that say how sure a scan is")
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
