@@ -88,12 +88,14 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group["factor"] * self._rate()
         parts = self.loss(self.network, self.rng)
+        self.step += 1
+        if not parts:  # nothing to learn from in this step
+            return {}
         self.network.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         for optimizer, _ in self.optimizers:
             optimizer.step()
-        self.step += 1
         share = min(self.config.average, self.step / (self.step + 10))  # the first steps are soon forgotten
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():

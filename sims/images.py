@@ -94,6 +94,8 @@ def of_file(path: str | Path) -> Images:
         raise ValueError(
             f"{path} has images {pixels.shape} and labels {labels.shape}; (n, h, w) and (n,) are accepted"
         )
+    if labels.dtype.kind not in "ui" or labels.min() < 0:
+        raise ValueError(f"{path} has labels of {labels.dtype}; whole numbers from 0 are accepted")
     values = pixels.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):

@@ -1,6 +1,5 @@
 """The one loop of data-free distillation; methods are choices of its parts."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from adapt.data_free.terms import summed
 from adapt.data_free.updates import Step, Update
 from perception.training import restore
 from tracking.formats.files import atomic_write
+from tracking.formats.weights import digest
 
 Scores = Callable[[nn.Module], dict[str, float]]
 
@@ -259,7 +259,7 @@ class Distiller:
             "parts": {name: _settings(part, states.get(name, {})) for name, part in parts.items()}
             | {"of the phase": _settings(self.phase, {})},
             "terms": {name: weight for name, (weight, _) in self.source.terms.items()},
-            "teacher": _digest(self.teacher),
+            "teacher": digest(self.teacher.state_dict()),
             "states": states,
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -292,16 +292,6 @@ def _settings(part: Any, state: dict[str, Any]) -> dict[str, Any]:
     given = {} if part is None else vars(part)
     said = {k: v for k, v in given.items() if isinstance(v, int | float | str) and k not in state}
     return {"type": type(part).__name__} | said
-
-
-def _digest(network: nn.Module) -> str:
-    """Equal for networks of equal weights and running statistics."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        if torch.is_tensor(value):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

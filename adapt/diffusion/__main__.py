@@ -17,24 +17,28 @@ from torch import Tensor
 from adapt.diffusion.experts import load_experts
 from adapt.diffusion.guidance import toward_class
 from adapt.diffusion.guides import Guide, load_guide
-from adapt.diffusion.model import beside, load
+from adapt.diffusion.model import SHIPPED, beside, load
 from adapt.diffusion.ppap import sample
 from tracking.formats.files import atomic_write
+from tracking.formats.weights import found
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m adapt.diffusion"
 
 
 def sheet(pixels: Tensor, zoom: int = 4) -> np.ndarray:
-    """(H, W) bytes: images (n, 1, h, w) from 0 to 1 side by side, about as many rows as columns."""
-    n, _, h, w = pixels.shape
+    """(H, W) or (H, W, 3) bytes: images (n, 1 or 3, h, w) from 0 to 1 side by side, in a square."""
+    n, channels, h, w = pixels.shape
+    if channels not in (1, 3):
+        raise ValueError(f"a sheet is of grey or coloured images, these have {channels} channels")
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    page = np.zeros((rows * (h + 1) - 1, columns * (w + 1) - 1), np.uint8)
-    for k, image in enumerate(pixels[:, 0].numpy()):
+    page = np.zeros((rows * (h + 1) - 1, columns * (w + 1) - 1, channels), np.uint8)
+    for k, image in enumerate(pixels.movedim(1, -1).numpy()):
         top, left = k // columns * (h + 1), k % columns * (w + 1)
         page[top : top + h, left : left + w] = np.round(255 * np.clip(image, 0, 1))
-    return page.repeat(zoom, 0).repeat(zoom, 1)
+    page = page.repeat(zoom, 0).repeat(zoom, 1)
+    return page[..., 0] if channels == 1 else page
 
 
 def work(args: argparse.Namespace) -> None:
@@ -50,7 +54,7 @@ def work(args: argparse.Namespace) -> None:
         x = model.sample(args.n, generator, args.steps)
     else:
         guide = load_guide(args.guide_weights or beside(args.model, args.guide))
-        path = args.experts or beside(args.model, f"{args.guide}-experts")
+        path = found(args.experts, SHIPPED) if args.experts else beside(args.model, f"{args.guide}-experts")
         if not isinstance(guide, Guide) or guide.classes <= args.label:
             known = guide.classes if isinstance(guide, Guide) else 0
             raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
@@ -81,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if (args.guide is None) != (args.label is None):
         parser.error("--guide and --class go together")
+    if args.guide is None and (args.guide_weights, args.experts, args.scale) != (None, None, None):
+        parser.error("--guide-weights, --experts and --scale are for a --guide")
     if args.scale is not None and not 0 <= args.scale < 1e4:
         parser.error(f"--scale must be at least 0 and finite, got {args.scale}")
     return run(PROGRAM, lambda: work(args))

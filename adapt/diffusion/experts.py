@@ -10,6 +10,7 @@ Source: Go et al., "Towards Practical Plug-and-Play Diffusion Models" (CVPR 2023
 """
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from adapt.diffusion.trigflow import SIGMA
 from tracking.formats import weights
 
 KIND = "experts"
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+INSTANCE = nn.modules.instancenorm._InstanceNorm
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, INSTANCE)
 
 
 class _Guide(nn.Module):
@@ -47,7 +49,7 @@ class Experts(nn.Module):
         sigma:   standard deviation of the noise at pi/2: TrigFlow's, or 1 for DDPM and its kin.
     Raises:
         ImportError: the extra `diffusion` is not installed.
-        ValueError:  no layer to adapt.
+        ValueError:  no layer to adapt, or settings that cannot be.
     """
 
     def __init__(
@@ -68,10 +70,17 @@ class Experts(nn.Module):
         names = adaptable(guide) if targets is None else targets
         if not names:
             raise ValueError("the guide has no linear or convolutional layer that an adapter could sit on")
+        if not (0 < sigma < math.inf and 0 < alpha < math.inf):
+            raise ValueError(f"sigma and alpha must be positive and finite, got {sigma} and {alpha}")
+        self.of_guide = weights.digest(guide.state_dict())
         self.ranges, self.sigma, self.names = ranges, sigma, names
         self.rank, self.alpha = rank, alpha
         inner = _Guide(copy.deepcopy(guide)).eval().requires_grad_(False)
-        norms = [name for name, module in inner.named_modules() if isinstance(module, NORMS)]
+        norms = [
+            name
+            for name, module in inner.named_modules()
+            if isinstance(module, NORMS) and (module.state_dict() or not isinstance(module, INSTANCE))
+        ]
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,  # type: ignore[arg-type]
@@ -144,6 +153,7 @@ class Experts(nn.Module):
             "alpha": self.alpha,
             "targets": list(self.names),
             "sigma": self.sigma,
+            "guide": self.of_guide,
             "about": about,
         }
         tensors = {
@@ -166,6 +176,8 @@ def load_experts(path: str | Path, guide: nn.Module) -> Experts:
         missing = [name for name in document["targets"] if name not in known]
         if missing:
             raise ValueError(f"they adapt layers that the guide does not have: {', '.join(missing[:5])}")
+        if document["guide"] != weights.digest(guide.state_dict()):
+            raise ValueError("they were made for a guide of other weights")
         ranges = Ranges(tuple(document["edges"]), tuple(document["steps"]))
         if f"{len(ranges) - 1}." not in {f"{key.split('.')[0]}." for key in tensors}:
             raise ValueError(f"there are {len(ranges)} ranges and not as many experts")

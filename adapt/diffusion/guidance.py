@@ -44,7 +44,12 @@ def toward_class(label: int | Tensor) -> GuideLoss:
     def loss(said: Tensor) -> Tensor:
         if said.ndim != 2:
             raise ValueError(f"a classifier's answer is (b, classes), this guide's is {tuple(said.shape)}")
-        target = torch.as_tensor(label, device=said.device).expand(len(said))
+        target = torch.as_tensor(label, device=said.device)
+        if target.ndim and target.shape != said.shape[:1]:
+            raise ValueError(
+                f"one class, or one for each of {len(said)}, is expected, got {tuple(target.shape)}"
+            )
+        target = target.expand(len(said))
         if bool((target >= said.shape[1]).any() | (target < 0).any()):
             raise ValueError(f"the guide tells {said.shape[1]} classes apart, wanted is {int(target.max())}")
         return F.cross_entropy(said, target, reduction="none")
@@ -58,6 +63,12 @@ def toward_map(labels: Tensor) -> GuideLoss:
     def loss(said: Tensor) -> Tensor:
         if said.ndim != 4 or said.shape[-2:] != labels.shape[-2:]:
             raise ValueError(f"the guide says {tuple(said.shape)}, the label map is {tuple(labels.shape)}")
+        if labels.ndim == 3 and len(labels) != len(said):
+            raise ValueError(f"one label map, or one for each of {len(said)}, is expected, got {len(labels)}")
+        if bool((labels < 0).any() | (labels >= said.shape[1]).any()):
+            raise ValueError(
+                f"the guide tells {said.shape[1]} classes apart, the map has {int(labels.max())}"
+            )
         target = labels.to(said.device).expand(len(said), *labels.shape[-2:])
         return F.cross_entropy(said, target, reduction="none").mean((1, 2))
 
@@ -93,6 +104,13 @@ class Guidance:
     sigma: float = SIGMA
     calls: int = field(default=0, init=False)
 
+    def __post_init__(self):
+        if not callable(self.scale) and not 0 <= self.scale < math.inf:
+            raise ValueError(f"the scale of a guidance must be at least 0 and finite, got {self.scale}")
+        known = getattr(self.guide, "sigma", self.sigma)
+        if known != self.sigma:
+            raise ValueError(f"the guide knows noise of deviation {known:g}, the model's is {self.sigma:g}")
+
     def strength(self, t: float) -> float:
         """The scale at a time."""
         return self.scale(t) if callable(self.scale) else self.scale
@@ -102,7 +120,8 @@ class Guidance:
 
         Raises:
             RuntimeError: in inference mode, in which there are no gradients.
-            ValueError:   the guide does not take such images, or its answer does not fit what is wanted.
+            ValueError:   the guide does not take such images, gives no gradient, or its answer does not fit
+                          what is wanted.
         """
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
@@ -113,6 +132,8 @@ class Guidance:
             at = x.detach().clone().requires_grad_(True)
             try:
                 said = self.guide(at, t)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 first = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise ValueError(
@@ -121,6 +142,8 @@ class Guidance:
             loss = self.loss(said)
             if loss.shape != (len(x),):
                 raise ValueError(f"a guide's loss is one number a sample, got {tuple(loss.shape)}")
+            if not loss.requires_grad:
+                raise ValueError("no gradient comes back from the guide: does it run under torch.no_grad()?")
             (gradient,) = torch.autograd.grad(loss.sum(), at)
         return -gradient
 
@@ -189,9 +212,9 @@ def guided_jump(
         climbs:    at each time.
     """
     for k, time in enumerate(times):
-        t = torch.full((len(x),), float(time), device=x.device)
+        t = torch.full((len(x),), float(time), dtype=x.dtype, device=x.device)
         if k:
-            e = torch.randn(x.shape, generator=generator, device=x.device)
+            e = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
             x = noised(x, t, guidance.sigma * e)
             variance = (guidance.sigma * math.sin(time)) ** 2
             scale = guidance.strength(time) * variance / climbs

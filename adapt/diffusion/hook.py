@@ -37,7 +37,7 @@ def hooked(scheduler: Any, guidance: Guidance) -> Iterator[Guidance]:
         raise ValueError(
             f"this scheduler's noise has a deviation of {sigma:g}, the guidance is for {guidance.sigma:g}"
         )
-    step = scheduler.step
+    step, own = scheduler.step, vars(scheduler).get("step")
 
     def guided(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         a, b, size = shares(scheduler, kind, timestep)
@@ -54,7 +54,10 @@ def hooked(scheduler: Any, guidance: Guidance) -> Iterator[Guidance]:
     try:
         yield guidance
     finally:
-        del scheduler.step  # the class's own again
+        if own is None:
+            del scheduler.step  # the class's own again
+        else:
+            scheduler.step = own
 
 
 def shares(scheduler: Any, kind: str, timestep: Any) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """A diffusion model that can be kept: a network, the images it makes, and how many steps it wants."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,24 @@ class Diffusion:
         """The reverse; what is below black or above white is cut."""
         return (x * (self.deviation / self.network.sigma) + self.mean).clamp(0, 1)
 
+    @property
+    def device(self) -> torch.device:
+        return self._like.device
+
+    @property
+    def _like(self) -> Tensor:
+        return next(self.network.parameters())
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, c, h, w) to start from, where the network is."""
+        return gaussian(n, self.size, self.network.sigma, generator).to(self._like)
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator, steps: int | None = None) -> Tensor:
         """(n, c, h, w) images as the network has them; steps: 8 by default, 2 of a consistency model."""
-        sigma, parts = self.network.sigma, [torch.zeros(0, *self.size)]
+        sigma, parts = self.network.sigma, [self._like.new_zeros(0, *self.size)]
         for start in range(0, n, AT_ONCE):
-            x = gaussian(min(AT_ONCE, n - start), self.size, sigma, generator)
+            x = self.noise(min(AT_ONCE, n - start), generator)
             if self.jumps:
                 parts.append(jump(self.network, x, jumps(2 if steps is None else steps), generator, sigma))
             else:
@@ -86,9 +99,11 @@ def load(name: str | Path = "digits") -> Diffusion:
     with weights.expecting(path, "a diffusion model"):
         channels, height, width = (int(side) for side in document["size"])
         mean, deviation = float(document["mean"]), float(document["deviation"])
-        if min(height, width) < 1 or not deviation > 0:
-            raise ValueError(f"its images are {height} x {width}, of deviation {deviation}")
+        if min(height, width) < 1 or not (isfinite(mean) and 0 < deviation < inf):
+            raise ValueError(f"its images are {height} x {width}, of mean {mean} and deviation {deviation}")
+        if type(document["jumps"]) is not bool:
+            raise ValueError(f"it says that it jumps: {document['jumps']!r}")
         settings = (document["width"], document["levels"], document["sigma"])
         full = {key: value.float() for key, value in tensors.items()}
         network = weights.filled(lambda: UNet(channels, *settings), full)
-    return Diffusion(network, (channels, height, width), mean, deviation, bool(document["jumps"]))
+    return Diffusion(network, (channels, height, width), mean, deviation, document["jumps"])

@@ -15,10 +15,11 @@ from adapt.diffusion.experts import Experts
 from adapt.diffusion.guidance import Guidance, GuideLoss, guided, guided_jump
 from adapt.diffusion.model import Diffusion
 from adapt.diffusion.ranges import Ranges
-from adapt.diffusion.sampling import even, gaussian, integrate, jumps
+from adapt.diffusion.sampling import even, integrate, jumps
 from adapt.diffusion.transfer import Distance, TransferConfig, transfer
 
 STEPS = 25  # of the sampler, as in the paper
+JUMPS = 4  # of a consistency model
 
 
 def ppap(
@@ -41,7 +42,7 @@ def ppap(
         config:   of the transfer; its seed is that of the samples too.
     """
     config = config or TransferConfig()
-    images = model.sample(samples, torch.Generator().manual_seed(config.seed))
+    images = model.sample(samples, torch.Generator(model.device).manual_seed(config.seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         experts = Experts(guide, ranges or Ranges.log_snr(5), sigma=model.network.sigma)
@@ -68,11 +69,17 @@ def sample(
         n:         samples.
         generator: of the noise.
         scale:     of the gradient; default: 3, or 10 of a consistency model.
-        steps:     default: 25, or 4 of a consistency model.
+        steps:     default: 25, or 4 of a consistency model; those that are led are of first order, with which
+            they end nearer to real images.
+    Raises:
+        ValueError: no sample; one step, which starts at pure noise, where there is nothing that a guide sees.
     """
     scale = (10.0 if model.jumps else 3.0) if scale is None else scale
+    steps = (JUMPS if model.jumps else STEPS) if steps is None else steps
+    if n < 1 or (steps < 2 and scale):
+        raise ValueError(f"at least 1 sample and 2 steps are wanted where a guide leads, got {n} and {steps}")
     guidance = Guidance(experts, loss, scale, model.network.sigma)
-    x = gaussian(n, model.size, model.network.sigma, generator)
+    x = model.noise(n, generator)
     if model.jumps:
-        return guided_jump(model.network, x, jumps(steps or 4), guidance, generator)
-    return integrate(guided(model.network, guidance), x, even(steps or STEPS))
+        return guided_jump(model.network, x, jumps(steps), guidance, generator)
+    return integrate(guided(model.network, guidance), x, even(steps), order=1 if scale else 2)

@@ -26,8 +26,10 @@ class Ranges:
     steps: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:])):
+        if len(self.edges) < 2 or not all(a < b for a, b in zip(self.edges, self.edges[1:])):
             raise ValueError(f"edges of ranges must rise, and be at least 2, got {self.edges}")
+        if self.edges[0] != 0 or abs(self.edges[-1] - NOISE) > 1e-6:
+            raise ValueError(f"ranges reach from 0 to pi/2, got {self.edges}")
 
     def __len__(self):
         return len(self.edges) - 1

@@ -64,7 +64,12 @@ def integrate(velocity: Velocity, x: Tensor, times: Tensor, order: int = 2) -> T
     """Data (b, ...) of noise x (b, ...) by a `Solver` from each time (k,) to the next.
 
     Gradients are the caller's affair: a guide in the velocity needs them inside, nobody outside.
+
+    Raises:
+        ValueError: times that do not fall.
     """
+    if not bool((times.diff() < 0).all()):
+        raise ValueError(f"a sampler's times fall from each to the next, got {times.tolist()}")
     solver = Solver(order)
     for t, u in pairwise(times.to(x)):
         x = solver.step(x, velocity(x, t.expand(len(x))), t, u)
@@ -84,9 +89,9 @@ def jump(
         sigma:     of TrigFlow.
     """
     for k, time in enumerate(times):
-        t = torch.full((len(x),), float(time), device=x.device)
+        t = torch.full((len(x),), float(time), dtype=x.dtype, device=x.device)
         if k:
-            z = torch.randn(x.shape, generator=generator, device=x.device)
+            z = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
             x = noised(x, t, sigma * z)
         x = data_of(x, velocity(x, t), t)
     return x

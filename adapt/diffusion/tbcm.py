@@ -83,6 +83,8 @@ class Student(nn.Module):
     Args:
         velocity: to start from: a copy of the teacher.
         sigma:    of TrigFlow.
+    Raises:
+        ValueError: it has dropout, or takes time in whole steps.
     """
 
     step: Tensor
@@ -90,6 +92,13 @@ class Student(nn.Module):
 
     def __init__(self, velocity: nn.Module, sigma: float = SIGMA):
         super().__init__()
+        for name, module in velocity.named_modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+                raise ValueError(f"a student's derivative is not that of its dropout, {name}: set its p to 0")
+            if getattr(module, "whole", False):
+                raise ValueError(
+                    "a model of whole steps has no derivative in time: convert it with whole=False"
+                )
         self.velocity, self.sigma = copy.deepcopy(velocity), sigma
         self.velocity.requires_grad_(True)
         self.log_loss = nn.Sequential(Waves(), nn.Linear(2 * WAVES, 1))
@@ -129,7 +138,8 @@ def consistency_loss(
 ) -> dict[str, Tensor]:
     """The loss of points x (b, ...), t (b,), dx/dt (b, ...); steps are counted in the student.
 
-    Points whose tangent is not finite do not count; the student's `skipped` says how many there were.
+    Points whose tangent is not finite do not count; the student's `skipped` says how many there were. Where
+    none is left there is no loss, and the step changes nothing.
 
     Raises:
         RuntimeError: the student's own answer is not finite: its weights are lost.
@@ -141,17 +151,24 @@ def consistency_loss(
     student.skipped += (~fine).sum()
     x, t, g = x[fine], t[fine], g[fine]
     if not len(x):
-        return {"consistency": 0.0 * sum(p.sum() for p in student.parameters())}  # type: ignore[dict-item]
+        _check_answers(student, point)
+        return {}
     g = g / (wide(g.flatten(1).norm(dim=1), g) + config.damping)
     said = student(x, t) / student.sigma
-    if not bool(said.detach().isfinite().all()):
-        raise RuntimeError("the student's answers are not finite any more; start again with a lower rate")
     miss = (said - said.detach() - g).square().flatten(1).mean(1)
     weight = 1 / (student.sigma * (t.sin() if config.weight == "sine" else t.tan()))
     if config.adaptive:
         log_loss = student.log_loss(t)[:, 0]
         return {"consistency": (weight * (-log_loss).exp() * miss + log_loss).mean()}
     return {"consistency": (weight * miss).mean()}
+
+
+def _check_answers(student: Student, point: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, t, dxdt = point
+    seen = x.flatten(1).isfinite().all(1) & dxdt.flatten(1).isfinite().all(1)
+    with torch.no_grad():
+        if len(x[seen]) and not bool(student(x[seen], t[seen]).isfinite().any()):
+            raise RuntimeError("the student's answers are not finite any more; start again with a lower rate")
 
 
 def tbcm(

@@ -123,7 +123,8 @@ class Converted(nn.Module):
     def _step(self, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fractional index of the step with a share of data (b,), and the shares of data and noise there."""
         table = self.alphas_cumprod.sqrt()
-        a = signal.clamp(float(table[-1]), float(table[0]))
+        least = LEAST if self.kind == "epsilon" else 0.0  # what is left of data there is its error over a
+        a = signal.clamp(max(float(table[-1]), least), float(table[0]))
         below = torch.searchsorted(-table.contiguous(), -a.detach().contiguous()).clamp(1, len(table) - 1)
         # between steps, linear in the angle
         left, right, at = table[below - 1].acos(), table[below].acos(), a.clamp(max=1 - 1e-7).acos()
@@ -183,9 +184,15 @@ def prediction_of(scheduler: Any) -> str:
         ValueError: something else.
     """
     kind = _setting(scheduler.config, "prediction_type", None)
-    if kind is None and not hasattr(scheduler, "alphas_cumprod") and hasattr(scheduler, "sigmas"):
+    if (
+        kind is None
+        and _setting(scheduler.config, "shift", None) is not None
+        and hasattr(scheduler, "sigmas")
+    ):
         kind = "flow_prediction"  # FlowMatchEuler and its kin state none
-    if kind not in KINDS:
+    if kind not in KINDS or (
+        kind != "trigflow" and _setting(scheduler.config, "sigma_data", None) is not None
+    ):
         raise ValueError(
             f"{type(scheduler).__name__} says that its model predicts {kind!r}; known are {', '.join(KINDS)}"
         )

@@ -44,6 +44,7 @@ from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
 from sims.studies.record import Record
 from sims.table import signed
+from tracking.formats.weights import digest
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.ppap"
@@ -71,7 +72,7 @@ def led(
         if guide is not None:
             velocity = guided(velocity, Guidance(guide, loss(start, n), scale, sigma))
         with torch.no_grad():
-            parts.append(integrate(velocity, x, even(args.sampler)))
+            parts.append(integrate(velocity, x, even(args.sampler), order=1))
     return torch.cat(parts)
 
 
@@ -221,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         left_out = ("json", "images", "quick", "seed", "seeds")
-        record = Record(args.json, **{k: v for k, v in vars(args).items() if k not in left_out})
+        settings = {k: v for k, v in vars(args).items() if k not in left_out}
+        given = args.images and digest({"pixels": of_file(args.images).pixels})
+        record = Record(args.json, **settings, images=given)
         show(study(args, record), args)
 
     return run(PROGRAM, work)

@@ -90,6 +90,8 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
         raise ValueError(f"the guide of {args.model} is no classifier")
     experts = load_experts(beside(args.model, "classifier-experts"), guide)
     models = {"guided": load(args.model), "guided, fast": load(beside(args.model, "fast"))}
+    if models["guided"].jumps:
+        raise ValueError(f"{args.model} is a consistency model already; its teacher is wanted")
     train, held = split(digits(), HELD_OUT)
     held = held.take(slice(args.test))
     found: dict[str, Any] = {name: [] for name in ROWS}
@@ -131,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--quick", action="store_true", help="one seed, a few steps, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
+    if args.scale is not None and not 0 <= args.scale < 1e4:
+        parser.error(f"--scale must be at least 0 and finite, got {args.scale}")
     if args.quick:
         args.seeds, args.number, args.steps, args.test = 1, 20, 4, 10
 

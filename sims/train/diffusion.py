@@ -38,8 +38,9 @@ from adapt.diffusion.transfer import TransferConfig, classes
 from perception.training import Run
 from sims.images import Images, digits, of_file, rooms, split
 from sims.judges import Judge, accuracy, distance, learned
-from sims.train.plan import Plan
+from sims.train.plan import Plan, check_places
 from tracking.formats.files import atomic_write
+from tracking.formats.weights import digest
 from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.train.diffusion"
@@ -119,12 +120,18 @@ def train(args: argparse.Namespace) -> None:
         steps={name: max(round(steps * args.scale), 1) for name, steps in STEPS.items()},
         seed=args.seed,
         resume=args.resume,
-        about={"images": args.images, "n": len(kept.pixels), "side": images.pixels.shape[-1]},
+        about={
+            "images": Path(args.images).name,
+            "pixels": digest({"pixels": kept.pixels}),
+            "seed": args.seed,
+            "width": args.width or width,
+        },
         device=args.device,
         advance=advance,
     )
     model = taught(plan, kept, args.width or width, levels)
-    fast, skipped = distilled(plan, model)
+    of_teacher = replace(plan, about=plan.about | {"teacher": digest(model.network.state_dict())})
+    fast, skipped = distilled(of_teacher, model)
     model.network.cpu(), fast.network.cpu()
     result: dict[str, Any] = {
         "images": kind if kind == "rooms" else Path(args.images).name,
@@ -218,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resume", type=Path, metavar="FILE", help="where stages are saved and go on from: FILE.teach, ...")
     add("--out", type=output, metavar="FILE.safetensors", help="weights, and beside them FILE-fast and so on")
     args = parser.parse_args(argv)
+    check_places(parser, args)
     if not 0 < args.scale <= 100:
         parser.error("--scale must be larger than 0, at most 100")
     return run(PROGRAM, lambda: train(args))

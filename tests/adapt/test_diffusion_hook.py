@@ -94,6 +94,17 @@ def test_other_scalings_reach_the_guide_as_its_own():
     assert (a, b, size) == pytest.approx((0.4, 0.6, math.hypot(0.4, 0.6)))
 
 
+def test_hooks_within_hooks_are_taken_off_one_by_one():
+    scheduler, (outer, _), (inner, _) = DDIM(), pulling(1.0), pulling(1.0)
+    x = drawn(1, 1, 4, 4)
+    with hooked(scheduler, outer):
+        with hooked(scheduler, inner):
+            scheduler.step(x, 3, x)
+        scheduler.step(x, 3, x)
+    assert (outer.calls, inner.calls) == (2, 1)
+    assert "step" not in vars(scheduler)
+
+
 def test_what_is_not_known_is_a_clear_error():
     scheduler, (guidance, _) = DDIM("score"), pulling(1.0)
     with pytest.raises(ValueError, match="predicts 'score'"), hooked(scheduler, guidance):

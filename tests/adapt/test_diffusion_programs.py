@@ -77,6 +77,32 @@ def test_a_sheet_of_samples_is_written(trained, capsys):
     assert "10 classes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_run_of_another_seed_or_other_images_is_not_gone_on_with(trained, tmp_path, capsys):
+    argv = trained[1]
+    with pytest.raises(SystemExit):
+        train.main([*argv, "--device", "cuda"])
+    assert train.main([*argv, "--seed", "1", "--out", str(tmp_path / "o.safetensors")]) == 2
+    assert "settings" in capsys.readouterr().err
+
+
+def test_sheets_have_the_colours_of_their_images():
+    x = torch.rand(5, 3, 2, 4)
+    page = program.sheet(x, zoom=1)
+    assert page.shape == (2 * 3 - 1, 3 * 5 - 1, 3)
+    assert np.array_equal(page[:2, :4], np.round(255 * x[0].movedim(0, -1).numpy()).astype(np.uint8))
+    assert program.sheet(x[:, :1], zoom=2).shape == (10, 28)
+    with pytest.raises(ValueError, match="2 channels"):
+        program.sheet(x[:, :2])
+
+
+def test_options_of_a_guide_are_not_lost_without_one(capsys):
+    for option in (["--scale", "3"], ["--experts", "e"], ["--guide-weights", "g"]):
+        with pytest.raises(SystemExit):
+            program.main(["sample", "--out", "s.png", *option])
+        assert "for a --guide" in capsys.readouterr().err
+
+
 def test_shipped_weights_are_led_to_the_class_that_is_asked_for():
     from adapt.diffusion.guidance import toward_class
     from adapt.diffusion.model import SHIPPED
@@ -136,7 +162,9 @@ def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
         np.save(file, x)
     np.savez(tmp_path / "g.npz", x=np.where(x > 9, np.nan, x), y=np.arange(6))
     np.savez(tmp_path / "h.npz", x=x[:0], y=np.arange(0))
-    for name in "bcdefgh":
+    np.savez(tmp_path / "i.npz", x=x, y=np.arange(6) - 1)
+    np.savez(tmp_path / "j.npz", x=x, y=np.array(list("abcdef")))
+    for name in "bcdefghij":
         with pytest.raises(ValueError, match=rf"{name}\.npz"):
             of_file(tmp_path / f"{name}.npz")
 

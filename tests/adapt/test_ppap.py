@@ -1,5 +1,7 @@
 """PPAP: ranges, experts that switch, data-free transfer, and a gradient that leads where it should."""
 
+import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -31,6 +33,7 @@ from adapt.diffusion.sampling import even, integrate, jumps
 from adapt.diffusion.teacher import GaussianTeacher
 from adapt.diffusion.transfer import TransferConfig, answers, classes, transfer, values
 from adapt.diffusion.trigflow import NOISE, data_of, noise_of, noised
+from tracking.formats import weights
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 
@@ -144,10 +147,43 @@ def test_experts_round_trip_and_refuse_another_guide(guide, tmp_path):
     for other in (Guide(1, 4, 12), nn.Sequential(nn.Conv2d(1, 4, 3))):
         with pytest.raises(ValueError, match="experts of this guide"):
             load_experts(tmp_path / "e.safetensors", other)
+    other = copy.deepcopy(guide)
+    with torch.no_grad():
+        other.out.bias += 1
+    with pytest.raises(ValueError, match="other weights"):
+        load_experts(tmp_path / "e.safetensors", other)
     save_guide(guide, tmp_path / "g.safetensors")
     assert torch.equal(load_guide(tmp_path / "g.safetensors")(x), guide(x))
     with pytest.raises(ValueError, match="does not hold weights"):
         load_experts(tmp_path / "g.safetensors", guide)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sigma": math.nan},
+        {"sigma": -1.0},
+        {"alpha": math.nan},
+        {"edges": [0, math.nan, NOISE]},
+        {"edges": [9, 10]},
+    ],
+)
+def test_damaged_descriptions_of_experts_are_refused(guide, tmp_path, change):
+    path = tmp_path / "e.safetensors"
+    Experts(guide, Ranges.log_snr(2), rank=2).save(path)
+    document, tensors = weights.read_weights(path, "experts")
+    weights.write_weights(path, "experts", document | change, tensors)
+    with pytest.raises(ValueError, match="experts of this guide"):
+        load_experts(path, guide)
+
+
+def test_statistics_of_instances_stay_the_guides_own():
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm2d(4, track_running_stats=True)
+    guide = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    experts, x = Experts(guide, Ranges.log_snr(2), rank=2), drawn(40, 1, 8, 8)
+    transfer(experts, x, classes(), TransferConfig(steps=6, batch=8))
+    assert torch.equal(experts.guide(x), guide(x))
 
 
 def test_any_module_with_layers_can_be_adapted():
@@ -362,6 +398,10 @@ def test_losses_are_one_number_a_sample_and_check_sizes():
         toward_class(1)(maps)
     with pytest.raises(ValueError, match="label map"):
         toward_map(wanted[:4])(maps)
+    with pytest.raises(ValueError, match="each of 3"):
+        toward_map(wanted.expand(2, 5, 5))(maps)
+    with pytest.raises(ValueError, match="the map has 4"):
+        toward_map(wanted + 4 * (wanted == 3))(maps)
     with pytest.raises(ValueError, match="wanted is"):
         toward_values(depth[:, :4])(depth)
 
@@ -376,6 +416,20 @@ def test_guides_that_cannot_are_clear_errors(guide, model):
         guidance.gradient(drawn(2, 3, 8, 8), 0.5)
     with pytest.raises(ValueError, match="one number a sample"):
         Guidance(raw(guide), lambda said: said.sum()).gradient(drawn(2, 1, 8, 8), 0.5)
+    with pytest.raises(ValueError, match=r"under torch\.no_grad"):
+        Guidance(torch.no_grad()(raw(guide)), toward_class(1)).gradient(drawn(2, 1, 8, 8), 0.5)
+    with pytest.raises(ValueError, match="one for each of 2"):
+        Guidance(raw(guide), toward_class(torch.arange(3))).gradient(drawn(2, 1, 8, 8), 0.5)
+    for scale in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="scale"):
+            Guidance(raw(guide), toward_class(1), scale)
+    experts = Experts(guide, Ranges.log_snr(2), rank=2)
+    with pytest.raises(ValueError, match=r"deviation 0\.5, the model's is 1"):
+        Guidance(experts, toward_class(1), 1.0, sigma=1.0)
+    for fast in (model, dataclasses.replace(model, jumps=True)):
+        for n, steps in ((0, 4), (2, 1), (2, 0)):
+            with pytest.raises(ValueError, match="2 steps"):
+                sample(fast, experts, toward_class(1), n, torch.Generator(), steps=steps)
 
 
 # guides of this toolkit

@@ -109,7 +109,8 @@ def test_time_reaches_the_model_in_its_own_units():
         seen.append(time)
         return SimpleNamespace(sample=torch.cat((x, x), 1))  # as models that learn a variance
 
-    flow = from_diffusers(model, SimpleNamespace(config={"num_train_timesteps": 1000}, sigmas=torch.ones(3)))
+    config = {"num_train_timesteps": 1000, "shift": 1.0}
+    flow = from_diffusers(model, SimpleNamespace(config=config, sigmas=torch.ones(3)))
     flow(drawn(2, 1, 2, 2), torch.tensor([np.pi / 4, NOISE]))
     assert seen[-1].tolist() == pytest.approx([500, 1000])
     config = {"prediction_type": "v_prediction", "num_train_timesteps": 1000}
@@ -120,6 +121,41 @@ def test_time_reaches_the_model_in_its_own_units():
     assert seen[-1].tolist() == [0, 499, 999]
     ddpm(drawn(1, 1, 2, 2), torch.tensor([NOISE]))  # there is no noisier step
     assert seen[-1].tolist() == [999]
+
+
+@pytest.mark.parametrize(
+    "config", [{"sigma_data": 0.5}, {"sigma_data": 0.5, "prediction_type": "epsilon"}, {}]
+)
+def test_schedulers_of_other_processes_are_not_taken_for_flows(config):
+    with pytest.raises(ValueError, match="known are"):
+        from_diffusers(lambda x, t: x, SimpleNamespace(config=config, sigmas=torch.ones(3)))
+
+
+def test_noise_without_data_does_not_blow_up_a_model_of_noise():
+    cosine = torch.cos(
+        torch.linspace(0.01, NOISE, 1000, dtype=torch.float64)
+    ).square()  # ends at no data at all
+    found = Converted(lambda x, time: 1.001 * x, "epsilon", alphas_cumprod=cosine)(
+        drawn(8, 1, 4, 4), torch.tensor([NOISE])
+    )
+    assert float(found.std()) < 0.5
+
+
+def test_times_that_do_not_fall_and_unknown_orders_are_refused():
+    for times in ([1.5, 1.0, 1.0, 0.0], [0.5, 1.0], [1.0, float("nan")]):
+        with pytest.raises(ValueError, match="fall"):
+            integrate(GaussianTeacher(), drawn(2, 1), torch.tensor(times))
+    with pytest.raises(ValueError, match="order 1 or 2"):
+        Solver(3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_models_of_other_precision_make_samples(dtype):
+    model = load("digits-fast")
+    model.network.to(dtype)
+    x = model.sample(3, torch.Generator().manual_seed(0), 2)
+    assert x.dtype == dtype
+    assert x.shape == (3, 1, 8, 8)
 
 
 def test_an_unknown_prediction_is_a_clear_error():

@@ -1,5 +1,6 @@
 """Weights of networks as safetensors, with what is needed to use them as JSON beside; never unpickled."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,18 @@ def write_weights(
     columns = {name: value.detach().cpu().contiguous() for name, value in kept}
     with atomic_write(path, binary=True) as file:
         file.write(save(columns, metadata={kind: json.dumps(document)}))
+
+
+def digest(tensors: dict[str, Any]) -> str:
+    """Equal for equal tensors of equal names, as of a `state_dict()`; what is no tensor is left out."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, value in tensors.items():
+        if torch.is_tensor(value):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
