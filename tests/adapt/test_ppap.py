@@ -400,7 +400,7 @@ def test_losses_are_one_number_a_sample_and_check_sizes():
         toward_map(wanted[:4])(maps)
     with pytest.raises(ValueError, match="each of 3"):
         toward_map(wanted.expand(2, 5, 5))(maps)
-    with pytest.raises(ValueError, match="the map has 4"):
+    with pytest.raises(ValueError, match="the map has 7"):
         toward_map(wanted + 4 * (wanted == 3))(maps)
     with pytest.raises(ValueError, match="wanted is"):
         toward_values(depth[:, :4])(depth)
