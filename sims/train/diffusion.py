@@ -46,7 +46,7 @@ from tracking.program import Parser, natural, output, positive, run
 PROGRAM = "python -m sims.train.diffusion"
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
 SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 1e-3, "average": 0.98}}
-HELD_OUT, POOL, SCORED = 500, 2000, 500  # images
+HELD_OUT, POOL, SCORED = 500, 2000, 1000  # images
 SIDE = 32  # pixels, of frames of rooms
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
 
@@ -176,8 +176,11 @@ def scores(
     torch.manual_seed(seed + 9)
     judge = Judge(real.shape[1], guide.classes)
     learned(judge, real, kept.labels, steps=plan.steps["guide"], seed=seed + 9)
-    generator = torch.Generator().manual_seed(seed + 10)
     n = min(SCORED, len(real))
+
+    def noise() -> torch.Generator:  # the same for all
+        return torch.Generator().manual_seed(seed + 10)
+
     found = {"distance of held-out images": distance(judge, model.scaled(held.pixels), real)}
     for name, one, steps in (
         ("16 steps", model, 16),
@@ -186,10 +189,10 @@ def scores(
         ("fast, 1 step", fast, 1),
         ("fast, 2 steps", fast, 2),
     ):
-        found[f"distance, {name}"] = distance(judge, one.sample(n, generator, steps), real)
+        found[f"distance, {name}"] = distance(judge, one.sample(n, noise(), steps), real)
     label = torch.arange(SCORED) % guide.classes
     for name, one in (("guided", model), ("guided, fast", fast)):
-        x = sample(one, experts, toward_class(label), SCORED, generator)
+        x = sample(one, experts, toward_class(label), SCORED, noise())
         found[f"accuracy, {name}"] = accuracy(judge, x, label)
         found[f"distance, {name}"] = distance(judge, x, real)
     return {name: round(value, 3) for name, value in found.items()}
