@@ -108,11 +108,12 @@ def network(shape: tuple[int, ...], seed: int) -> nn.Module:
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (h // 4) * (w // 4), CLASSES))
 
 
-def repair(row: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Refine | None:
-    """The repair of a row, None without one."""
+def repair(
+    row: str, shape: tuple[int, ...], seed: int, rate: float = SERVER_RATE, hard: float = HARD
+) -> Refine | None:
+    """The repair of a row, None without one; the server's rate, and FedFTG's weight of hard samples."""
     name, _, part = row.partition(" + ")[2].partition(" - ")
-    steps = max(1, round(10 * scale))
-    plain = DistilConfig(generator_steps=5 * steps, batches=steps, rate=SERVER_RATE)
+    plain = DistilConfig(generator_steps=50, batches=10, rate=rate)
     if not name:
         return None
     if name == "noise":
@@ -126,7 +127,7 @@ def repair(row: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> R
         return FedDF(generator, plain, seed)
     return FedFTG(
         generator,
-        FTGConfig(iterations=steps, rate=SERVER_RATE, **{"hard": HARD, **PARTS.get(part, {})}),
+        FTGConfig(rate=rate, **{"hard": hard, **PARTS.get(part, {})}),
         seed,
     )
 
@@ -147,10 +148,8 @@ def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Na
 
     config = FederateConfig(rounds=args.rounds, participation=0.5, local=LOCAL, seed=seed)
     start = time.process_time()
-    rule = RULES[row.partition(" + ")[0]]
-    result = federate(
-        network(shape, seed), clients, CLASSES, config, rule, repair(row, shape, seed), accuracy
-    )
+    rule, mend = RULES[row.partition(" + ")[0]], repair(row, shape, seed, args.rate, args.hard)
+    result = federate(network(shape, seed), clients, CLASSES, config, rule, mend, accuracy)
     return summary(result, args.target) | {"cpu_s": round(time.process_time() - start, 1)}
 
 
@@ -231,7 +230,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         console = Console(stderr=True)
-        settings = {name: getattr(args, name) for name in ("dataset", "most", "rounds", "target")}
+        settings = {
+            name: getattr(args, name) for name in ("dataset", "most", "rounds", "target", "rate", "hard")
+        }
         record = Record(args.json, **settings)
         show(study(args, record, lambda line: console.print(line, highlight=False)), args)
 
@@ -258,6 +259,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"images at all clients and for the test; default: {MOST}",
     )
     add("--target", type=float, default=0.85, help="accuracy to count rounds to; default: 0.85")
+    add("--rate", type=float, default=SERVER_RATE, help=f"of repairs; default: {SERVER_RATE}")
+    add("--hard", type=float, default=HARD, help=f"weight of hard samples; default: {HARD}")
     add("--quick", action="store_true", help="one seed, few rows and rounds, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
@@ -266,6 +269,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.rows = ("fedavg", "fedavg + ftg", "fedavg + feddf", "fedavg + noise")
     if not all(alpha > 0 for alpha in args.alphas) or not 0 < args.target <= 1:
         parser.error("--alphas must be above 0, and --target above 0 and at most 1")
+    if not 0 < args.rate < 100 or not 0 <= args.hard < 100:
+        parser.error("--rate must be above 0 and --hard at least 0, both below 100")
     return args
 
 
