@@ -64,6 +64,7 @@ def test_events_run_as_pasted(tmp_path):
     assert 0 < int(kept) < 100_000
 
 
+@pytest.mark.slow
 def test_rooms_run_as_pasted(tmp_path):
     (line,) = printed(ROOMS, tmp_path)
     events, *shape, depth = line.split()
@@ -72,12 +73,14 @@ def test_rooms_run_as_pasted(tmp_path):
     assert 0.5 < float(depth) < 5
 
 
+@pytest.mark.slow
 def test_depth_runs_as_pasted(tmp_path):
     pytest.importorskip("transformers")
     (line,) = printed(DEPTH, tmp_path)
     assert re.fullmatch(r"both \(64, 64\) \d+", line)
 
 
+@pytest.mark.slow
 def test_a_recording_is_described_shown_and_turned_into_images(tmp_path):
     printed(EVENTS, tmp_path)
     lines = [line for line in shell_lines("perception") if "PATH/TO" not in line]

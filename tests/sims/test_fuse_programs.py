@@ -16,6 +16,7 @@ from sims.train.fuse_score import FARTHEST
 from sims.train.fuse_stages import STEPS
 
 
+@pytest.mark.slow
 def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     out, run = tmp_path / "w.safetensors", tmp_path / "run"
     argv = ["--rooms", "2", "--tests", "1", "--side", "32", "--scale", "0.0002"]
