@@ -177,7 +177,10 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
             sure = "" if known is None else f"{known.sure(scan['score']):.3f}"
             table.add_row(name, str(scan["target"]), f"{scan['score']:.2f}", sure)
         console.print(table)
-        console.print(f"scores of the clean teachers that calibrate: {' '.join(f'{s:.2f}' for s in clean)}")
+        if known is not None:
+            console.print(
+                f"scores of the clean teachers that calibrate: {' '.join(f'{s:.2f}' for s in clean)}"
+            )
 
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:

@@ -176,8 +176,8 @@ def one_depth(seed: int, model: Diffusion, args: Any, console: Console) -> Rows:
     return rows
 
 
-def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
-    """All seeds."""
+def study(args: argparse.Namespace, record: Record, images: Images) -> dict[str, Any]:
+    """All seeds; images that the model was trained on, where a classifier is the guide."""
     torch.set_num_threads(1)
     model, console = load(args.model), Console(stderr=True)
     if model.jumps:
@@ -185,7 +185,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     seeds = range(args.seed, args.seed + args.seeds)
     if args.depth:
         return {"seeds": [record.part(f"{s}", partial(one_depth, s, model, args, console)) for s in seeds]}
-    images = (digits() if args.images is None else of_file(args.images)).sized(model.size[-1])
+    images = images.sized(model.size[-1])
     if images.pixels.shape[1:] != model.size:
         raise ValueError(f"images are of {tuple(images.pixels.shape[1:])}, the model makes {model.size}")
     data = split(images, HELD_OUT)
@@ -223,9 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         left_out = ("json", "images", "quick", "seed", "seeds")
         settings = {k: v for k, v in vars(args).items() if k not in left_out}
-        given = args.images and digest({"pixels": of_file(args.images).pixels})
-        record = Record(args.json, **settings, images=given)
-        show(study(args, record), args)
+        images = of_file(args.images) if args.images else digits()
+        record = Record(args.json, **settings, images=args.images and digest({"pixels": images.pixels}))
+        show(study(args, record, images), args)
 
     return run(PROGRAM, work)
 
