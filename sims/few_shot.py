@@ -1,6 +1,6 @@
 """Few-shot tasks of real images: classes for training, validation and test, tasks of them, and scores.
 
-Digits are turned in five ways, each a class of its own, so that there are enough of them.
+Digits, scikit-learn's or MNIST's, are turned in five ways, each a class of its own, so that there are enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from adapt.black_box import few_shot
 from adapt.black_box.memory import Task, TaskMemory
-from sims.images import Images, digits, omniglot
+from sims.images import FILES, Images, named, omniglot
 
 WAYS, QUERIES = 5, 15
 STEPS = 10  # of adaptation to a support
-FILE = "omniglot/images_background_small1.zip"
+IN_FOLDER = {"mnist": FILES["mnist"], "omniglot": "omniglot/images_background_small1.zip"}
+SIDE, NUMBER = 16, 5000  # of MNIST: pixels, as Omniglot has them, and images
 SPLITS = ("digit", "class")
 
 
@@ -47,15 +48,18 @@ def turned(images: Images) -> tuple[list[Tensor], list[int]]:
     return [x.contiguous() for x, _ in found], [c for _, c in found]
 
 
-def turned_digits(split: str, seed: int) -> Classes:
+def turned_digits(split: str, seed: int, name: str = "digits", folder: str | Path | None = None) -> Classes:
     """Of 50 classes 35, 5 and 10.
 
     Args:
-        split: "digit": those of a digit are all in the same part; "class": they may be in several.
-        seed:  of who is where.
+        split:  "digit": those of a digit are all in the same part; "class": they may be in several.
+        seed:   of who is where.
+        name:   digits or mnist; of MNIST the first NUMBER images, SIDE pixels wide.
+        folder: of MNIST.
     """
     rng = np.random.default_rng(seed)
-    classes, digit = turned(digits())
+    images = named(name, folder)
+    classes, digit = turned(images.take(slice(NUMBER)).sized(SIDE) if name == "mnist" else images)
     if split == "digit":
         mixed = rng.permutation(10)
         parts = [np.flatnonzero(np.isin(digit, part)) for part in np.split(mixed, [7, 8])]
@@ -65,9 +69,9 @@ def turned_digits(split: str, seed: int) -> Classes:
 
 
 def characters(folder: str | Path, seed: int) -> Classes:
-    """Of Omniglot's characters, FILE in a folder, six tenths, one and three."""
+    """Of Omniglot's characters, see IN_FOLDER, six tenths, one and three."""
     rng = np.random.default_rng(seed)
-    classes = _by_class(omniglot(Path(folder) / FILE))
+    classes = _by_class(omniglot(Path(folder) / IN_FOLDER["omniglot"]))
     cuts = [len(classes) * 6 // 10, len(classes) * 7 // 10]
     return _parted(classes, np.split(rng.permutation(len(classes)), cuts))
 

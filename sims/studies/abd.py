@@ -14,9 +14,10 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
 --clean poisoned teachers and clean ones are looked at without data; those of --calibrate, clean ones again,
-say what scores clean teachers have. A teacher is trained for every trigger
-and seed. What did not reproduce is in docs/data_free/README.md. What --json has already is not computed
-again. Exit status as of `sims.compare`.
+say what scores clean teachers have. With --cost the clean ones of --clean have students, too: what is lost
+where there was nothing to defend from. A teacher is trained for every trigger and seed. What did not
+reproduce is in docs/data_free/README.md. What --json has already is not computed again. Exit status as of
+`sims.compare`.
 """
 
 import argparse
@@ -136,21 +137,40 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All triggers, seeds and rows."""
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    found: dict[str, Any] = {"poisoned": [], "clean": [], "calibration": []}
+    found: dict[str, Any] = {"poisoned": [], "clean": [], "calibration": [], "cost": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         task = task_for(args, seed)
         found["poisoned"] += [one(task, name, seed, args, record, console) for name in args.triggers]
     for seed in range(args.clean + args.calibrate):
         of = found["clean" if seed < args.clean else "calibration"]
-        of.append(record.part(f"clean, {seed}, scan", partial(clean, task_for(args, seed), seed, args)))
+        task = task_for(args, seed)
+        of.append(record.part(f"clean, {seed}, scan", partial(clean, task, seed, args)))
         console.print(f"clean teacher {seed}: {of[-1]}", highlight=False)
+        if args.cost and seed < args.clean:
+            rows = {
+                row: record.part(f"clean, {seed}, {row}", partial(clean_student, task, seed, row, args))
+                for row in args.rows
+            }
+            found["cost"].append({"teacher": of[-1]["accuracy"]} | rows)
+            console.print(f"its students: {rows}", highlight=False)
     return found
 
 
 def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """What a scan says of a teacher that was not poisoned."""
-    teacher = trained(task, TEACHER, 500 + seed, args.teacher_steps)
+    teacher = clean_teacher(task, seed, args)
     return {"accuracy": task.accuracy(teacher)} | looked_at(teacher, task)
+
+
+def clean_student(task: Task, seed: int, row: str, args: argparse.Namespace) -> float:
+    """Accuracy of a student of that teacher."""
+    config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
+    return task.accuracy(student_of(task, clean_teacher(task, seed, args), row, config))
+
+
+def clean_teacher(task: Task, seed: int, args: argparse.Namespace) -> nn.Module:
+    """A teacher that was not poisoned."""
+    return trained(task, TEACHER, 500 + seed, args.teacher_steps)
 
 
 def show(found: dict[str, Any], rows: Sequence[str]) -> None:
@@ -181,6 +201,15 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
             console.print(
                 f"scores of the clean teachers that calibrate: {' '.join(f'{s:.2f}' for s in clean)}"
             )
+    if found["cost"]:
+        table = Table("of clean teachers", "accuracy", "by seed", "minus vanilla")
+        for row in ("teacher", *rows):
+            said = np.array([cost[row] for cost in found["cost"]])
+            gap = ""
+            if row not in ("teacher", "vanilla") and "vanilla" in rows:
+                gap = signed(said - [cost["vanilla"] for cost in found["cost"]], 1)
+            table.add_row(row, f"{said.mean():.1f}", " ".join(f"{s:.1f}" for s in said), gap)
+        console.print(table)
 
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:
@@ -210,6 +239,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--first-seed", type=int, default=0, metavar="S")
     add("--scan", action="store_true", help="look for the backdoor of each teacher without data")
     add("--clean", type=int, default=0, metavar="N", help="clean teachers that are looked at as well")
+    add("--cost", action="store_true", help="students of the clean teachers of --clean, of all rows")
     add("--calibrate", type=int, default=0, metavar="N", help="clean teachers that say how sure a scan is")
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")

@@ -2,13 +2,13 @@
 
 Hu et al. (BiDf-MKD, ICML 2023) learn one Conv4 from 100 endpoints, 5-way classifiers of CIFAR-FS,
 miniImageNet and CUB, asked some millions of times each, and say that it is superior in all scenarios that
-they tested. Here: digits of 8 x 8 pixels, each turned in five ways into other classes (or Omniglot's
-characters of 16 x 16 from a folder), 20 endpoints, each a small classifier of 5 of the training classes, a
-network of two layers, one CPU core. Test tasks are of real images of classes, and with --split digit of
-digits, that no endpoint knows: 5 ways, 1 or 5 shots, 15 queries. Every arm is adapted twice: all with the
-rate that is meta-learned with, and each with the one that is best for it on tasks of the validation classes,
-which is the harder comparison: a network that has learned nothing then learns faster. Intervals are 95 %,
-paired, over all test tasks of all seeds. Rows:
+they tested. Here: digits of 8 x 8 pixels, each turned in five ways into other classes (or MNIST's so, or
+Omniglot's characters, of 16 x 16 from a folder), 20 endpoints, each a small classifier of 5 of the training
+classes, a network of two layers, one CPU core. Test tasks are of real images of classes, and with --split
+digit of digits, that no endpoint knows: 5 ways, 1 or 5 shots, 15 queries. Every arm is adapted twice: all
+with the rate that is meta-learned with, and each with the one that is best for it on tasks of the validation
+classes, which is the harder comparison: a network that has learned nothing then learns faster. Intervals are
+95 %, paired, over all test tasks of all seeds. Rows:
 
     random           a network that has learned nothing
     clone            a network that has learned the answers of the endpoint that is best at its own test
@@ -37,7 +37,7 @@ from torch import nn
 
 from adapt.black_box import BlackBox
 from sims.endpoints import endpoints
-from sims.few_shot import FILE, SPLITS, Classes, accuracies, characters, tasks_of, turned_digits
+from sims.few_shot import IN_FOLDER, SPLITS, Classes, accuracies, characters, tasks_of, turned_digits
 from sims.meta_learners import RATE, ROWS, trained
 from sims.studies.record import Record
 from sims.table import signed
@@ -50,7 +50,9 @@ N_VALIDATION = 40  # tasks
 
 def world(args: argparse.Namespace, seed: int) -> Classes:
     """The classes of a seed."""
-    return characters(args.data, seed) if args.dataset == "omniglot" else turned_digits(args.split, seed)
+    if args.dataset == "omniglot":
+        return characters(args.data, seed)
+    return turned_digits(args.split, seed, args.dataset, args.data)
 
 
 def scored(
@@ -156,11 +158,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--dataset",
-        choices=("digits", "omniglot"),
+        choices=("digits", *IN_FOLDER),
         default="digits",
         help="default: digits, which come along",
     )
-    add("--data", metavar="FOLDER", help=f"where the other is: {FILE}")
+    add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(IN_FOLDER.values())}")
     add(
         "--split",
         choices=SPLITS,
@@ -181,8 +183,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.quick:
         args.seeds, args.apis, args.updates, args.tasks, args.shots = 1, 3, 4, 4, [1]
         args.rows = tuple(row for row in args.rows if row in ("random", "clone", "bidf-mkd"))
-    if args.dataset == "omniglot" and args.data is None:
-        parser.error(f"--dataset omniglot needs --data: the folder that has {FILE} in it")
+    if args.dataset in IN_FOLDER and args.data is None:
+        file = IN_FOLDER[args.dataset]
+        parser.error(f"--dataset {args.dataset} needs --data: the folder that has {file} in it")
     return args
 
 

@@ -56,7 +56,7 @@ from tracking.program import Parser, output, positive, run
 PROGRAM = "python -m sims.studies.lra"
 TEACHER, STUDENT = "cnn-16", "cnn-8"
 STUDIES = ("drift", "pairs", "generator")
-RATE = 0.05  # of the drift study, inner and outer
+RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, where a buffer is best
 UPDATES: dict[str, Callable[[float], Update]] = {
     "vanilla": lambda rate: Plain(),
     "buffer": lambda rate: Replay(),

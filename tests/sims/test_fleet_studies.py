@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapt.black_box import Inversion
-from sims.few_shot import FILE, characters, turned, turned_digits
+from sims.few_shot import IN_FOLDER, characters, turned, turned_digits
 from sims.images import digits, event_counts, of_file, omniglot
 from sims.meta_learners import META
 from sims.studies import bidf_mkd, fedftg
@@ -76,6 +76,16 @@ def test_test_classes_are_new(split):
         ]
 
 
+def test_mnist_is_turned_as_well(tmp_path):
+    labels = np.arange(40) % 10
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    (tmp_path / "digits").mkdir()
+    np.savez(tmp_path / IN_FOLDER["mnist"], x=images, y=labels)
+    known = turned_digits("digit", 0, "mnist", tmp_path)
+    assert [len(part) for part in (known.train, known.validation, known.test)] == [35, 5, 10]
+    assert {tuple(x.shape) for x in known.train} == {(4, 1, 16, 16)}
+
+
 def test_turned_images_are_as_large_and_differ():
     images, of = turned(digits())
     assert of == sorted(of)
@@ -93,6 +103,7 @@ def test_turned_images_are_as_large_and_differ():
         (fedftg.main, ["--dataset", "mnist"], "say which with --data"),
         (fedftg.main, ["--rows", "nothing"], "invalid choice"),
         (bidf_mkd.main, ["--dataset", "omniglot"], "needs --data"),
+        (bidf_mkd.main, ["--dataset", "mnist"], "digits/mnist_train.npz"),
         (bidf_mkd.main, ["--tasks", "0"], "whole number >= 1"),
     ],
 )
@@ -116,7 +127,7 @@ def test_files_of_characters_are_refused(tmp_path):
 def test_characters_are_shared_out_and_can_be_inverted(tmp_path):
     from PIL import Image
 
-    path = tmp_path / FILE
+    path = tmp_path / IN_FOLDER["omniglot"]
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         for c in range(50):
