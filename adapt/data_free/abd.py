@@ -19,7 +19,7 @@ from adapt.data_free.checks import check_bounds
 from adapt.data_free.context import undisturbed
 from adapt.data_free.distiller import Distiller, Phase
 from adapt.data_free.retrospect import SelfRetrospect, divergence
-from adapt.data_free.search import SEARCH, Bounds, Items, SearchConfig, search
+from adapt.data_free.search import SEARCH, Bounds, Items, SearchConfig, search, search_for
 from adapt.data_free.sources import Parts, TensorSource
 from adapt.data_free.updates import Plain, Step, Update
 from adapt.data_free.vaccine import Masked, Vaccine
@@ -88,7 +88,7 @@ def abd_classwise(
     start: float = 0.73,
     every: int = 50,
     weight: float = 0.5,
-    config: SearchConfig = SEARCH,
+    config: SearchConfig | None = None,
 ) -> Distiller:
     """Our extension around a distiller that has not begun; parts are shared with it.
 
@@ -98,9 +98,10 @@ def abd_classwise(
         start:     share of the steps before it.
         every:     steps between two searches.
         weight:    of what the student must not react to.
-        config:    of the search.
+        config:    of the search; None: `search_for` inputs of this shape.
     """
     _not_begun(distiller)
+    config = config or search_for(distiller.source.shape)
     update = ClassWise(distiller.update, bounds, every, weight, config)
     return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))
 

@@ -13,7 +13,7 @@ from adapt.data_free.distiller import untouched
 from adapt.data_free.networks import Shape
 from adapt.data_free.networks import generator as generator_of
 from adapt.data_free.presets import Settings, priors, seeded
-from adapt.data_free.search import SEARCH, Bounds, SearchConfig, search
+from adapt.data_free.search import Bounds, SearchConfig, search, search_for
 from adapt.data_free.sources import GeneratorSource, Moment
 from adapt.data_free.terms import Term, bn_statistics
 
@@ -58,11 +58,11 @@ CLEAN = Calibration(0.0, 1.0)  # a place holder, of no teachers
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """Settings of a scan: steps of its generator, the settings of that, and the search."""
+    """Settings of a scan: steps of its generator, the settings of that, the search (None: `search_for`)."""
 
     steps: int = 200
     settings: Settings = field(default_factory=Settings)
-    search: SearchConfig = field(default_factory=lambda: SEARCH)
+    search: SearchConfig | None = None
 
 
 SCAN = ScanConfig()
@@ -94,7 +94,7 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
     check_bounds(bounds)
-    s = config.settings
+    s, wanted = config.settings, config.search or search_for(shape)
     generator = torch.Generator(device).manual_seed(s.config.seed)
     network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
     losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}
@@ -106,11 +106,11 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
             teacher,
             lambda n: source.sample(n, generator),
             range(classes),
-            config.search,
+            wanted,
             bounds,
             generator,
         )
-    return found.by_class(classes, config.search.dense).tolist()
+    return found.by_class(classes, wanted.dense).tolist()
 
 
 def judged(excess: list[float], calibration: Calibration = CLEAN) -> Suspicion:

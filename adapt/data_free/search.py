@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from adapt.data_free.networks import Shape
 
+SIDE = 8  # pixels, of the images that SEARCH was made for
 Draw = Callable[[int], Tensor]  # n -> (n, *shape) synthetic inputs
 Bounds = tuple[float, float]  # smallest and largest number of an input
 
@@ -42,7 +43,8 @@ class SearchConfig:
     batch:   fresh inputs of each round.
     rounds:  of Adam, of sparse and of dense items.
     rates:   of Adam, of sparse and of dense items.
-    contiguity: weight of the mask's total variation; above 0 it prefers patches to scattered pixels.
+    contiguity: weight of the mask's total variation; above 0 it prefers patches to scattered
+                pixels, of which a student learns nothing about the patch.
     """
 
     budgets: tuple[Budget, ...] = (
@@ -55,7 +57,7 @@ class SearchConfig:
     batch: int = 24
     rounds: tuple[int, int] = (80, 40)
     rates: tuple[float, float] = (0.05, 0.1)
-    contiguity: float = 0.0
+    contiguity: float = 0.1
 
     def __post_init__(self):
         if not self.budgets or any(b.kind not in ("sparse", "dense") or b.size <= 0 for b in self.budgets):
@@ -77,7 +79,13 @@ class SearchConfig:
         return replace(self, budgets=tuple(replace(b, starts=starts[b.kind]) for b in self.budgets))
 
 
-SEARCH = SearchConfig()
+SEARCH = SearchConfig()  # for images of 8 x 8 pixels
+
+
+def search_for(shape: Shape) -> SearchConfig:
+    """SEARCH, its sizes as much larger as the longer side of images (C, H, W); as it is for other inputs."""
+    factor = max(shape[1:]) / SIDE if len(shape) == 3 else 1.0
+    return replace(SEARCH, budgets=tuple(replace(b, size=b.size * factor) for b in SEARCH.budgets))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.presets import SMALL, dfq
 from adapt.data_free.scan import calibrated, class_excess, outstanding
-from adapt.data_free.search import SEARCH
+from adapt.data_free.search import search_for
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
 from sims.images import FILES, LABELLED
@@ -75,9 +75,9 @@ def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.M
         weight, start = (0.0 if row == "retrospect" else 0.1), (1.0 if row == "vaccine" else 0.8)
         d = abd(d, vaccine=weight, start=start)
     if row.startswith("classwise"):
-        search = SEARCH
+        search = search_for(task.shape)
         if row.endswith("alone"):
-            search = replace(SEARCH, budgets=tuple(b for b in SEARCH.budgets if b.kind == "dense"))
+            search = replace(search, budgets=tuple(b for b in search.budgets if b.kind == "dense"))
         d = abd_classwise(d, task.bounds, config=search)
         if row.endswith("trains"):
             assert d.phase is not None
@@ -204,11 +204,11 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
     if found["cost"]:
         table = Table("of clean teachers", "accuracy", "by seed", "minus vanilla")
         for row in ("teacher", *rows):
-            said = np.array([cost[row] for cost in found["cost"]])
+            scores = np.array([cost[row] for cost in found["cost"]])
             gap = ""
             if row not in ("teacher", "vanilla") and "vanilla" in rows:
-                gap = signed(said - [cost["vanilla"] for cost in found["cost"]], 1)
-            table.add_row(row, f"{said.mean():.1f}", " ".join(f"{s:.1f}" for s in said), gap)
+                gap = signed(scores - [cost["vanilla"] for cost in found["cost"]], 1)
+            table.add_row(row, f"{scores.mean():.1f}", " ".join(f"{s:.1f}" for s in scores), gap)
         console.print(table)
 
 

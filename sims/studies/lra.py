@@ -54,8 +54,8 @@ from sims.teachers import Task, fresh, scores, task_of, trained
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
-TEACHER, STUDENT = "cnn-16", "cnn-8"
 STUDIES = ("drift", "pairs", "generator")
+SETTINGS = ("images", "side", "teacher", "student", "teacher_steps", "epochs", "rounds", "bn")
 RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, where a buffer is best
 UPDATES: dict[str, Callable[[float], Update]] = {
     "vanilla": lambda rate: Plain(),
@@ -66,16 +66,16 @@ UPDATES: dict[str, Callable[[float], Update]] = {
 }
 
 
-def drift(task: Task, teacher: nn.Module, name: str, seed: int) -> list[float]:
+def drift(task: Task, teacher: nn.Module, student: nn.Module, name: str, seed: int) -> list[float]:
     """Accuracies after each epoch of the drift study."""
     config = Config(epochs=20, rounds=1, steps=16, batch=64, rate=RATE, seed=seed)
     ring = RingBuffer(capacity=10, every=1, fraction=1 / 4)
-    d = Distiller(teacher, fresh(task, STUDENT, seed), PairsOfImages(task), UPDATES[name](RATE), ring, config)
+    d = Distiller(teacher, student, PairsOfImages(task), UPDATES[name](RATE), ring, config)
     d.evaluate = scores(task)
     return [row["accuracy"] for row in d.fit()]
 
 
-def pairs(task: Task, teacher: nn.Module, name: str, settings: Settings) -> list[float]:
+def pairs(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings) -> list[float]:
     """Accuracies after each epoch of the study of a generator of pairs."""
     settings = replace(settings, config=replace(settings.config, epochs=2 * settings.config.epochs))
     losses = priors(balance=1.0) | {
@@ -84,17 +84,15 @@ def pairs(task: Task, teacher: nn.Module, name: str, settings: Settings) -> list
     }
     ring = RingBuffer(settings.capacity, settings.every, settings.start, fraction=1 / 4)
     update = UPDATES[name](settings.config.rate)
-    d = made(teacher, fresh(task, STUDENT, settings.config.seed), task.shape, settings, losses, update, ring)
+    d = made(teacher, student, task.shape, settings, losses, update, ring)
     assert isinstance(d.source, GeneratorSource)
     d.source.steps = 5  # one does not take a generator from a pair to the next
     d.evaluate = scores(task)
     return [row["accuracy"] for row in d.fit()]
 
 
-def loop(task: Task, teacher: nn.Module, name: str, settings: Settings) -> list[float]:
+def loop(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings) -> list[float]:
     """Accuracies after each epoch of the generator study."""
-    seed = settings.config.seed
-    student = fresh(task, STUDENT, seed)
     if name == "clean":
         d = Distiller(teacher, student, TensorSource(task.given(task.x)), Plain(), config=settings.config)
     elif name == "vanilla":
@@ -114,24 +112,24 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     console = Console(stderr=True)
     found: dict[str, Any] = {"teachers": []} | {kind: {} for kind in STUDIES}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        task = task_of(args.dataset, args.data, seed, args.images)
-        name = "recognition" if args.dataset == "nmnist" else TEACHER
+        task = task_of(args.dataset, args.data, seed, args.images, args.side)
+        name = "recognition" if args.dataset == "nmnist" else args.teacher
         teacher = trained(task, name, seed, args.teacher_steps)
         found["teachers"].append(record.part(f"teacher {seed}", partial(task.accuracy, teacher)))
         config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
         settings = replace(SMALL, config=config, bn=args.bn)
-        rows: list[tuple[str, str, Callable[[], list[float]]]] = []
-        if "drift" in args.studies:
-            rows += [("drift", name, partial(drift, task, teacher, name, seed)) for name in UPDATES]
-        if "pairs" in args.studies:
-            rows += [("pairs", name, partial(pairs, task, teacher, name, settings)) for name in UPDATES]
-        if "generator" in args.studies:
-            names = args.rows or (*UPDATES, "vae", "clean")
-            rows += [("generator", name, partial(loop, task, teacher, name, settings)) for name in names]
-        for kind, name, work in rows:
-            row = record.part(f"{kind}, {name}, {seed}", partial(timed, work))
-            found[kind].setdefault(name, []).append(row | asdict(stability(row["curve"])))
-            console.print(f"seed {seed}: {kind}: {name}: {row['curve'][-1]:.1f}", highlight=False)
+        studies: dict[str, tuple[Sequence[str], Callable[..., list[float]], Any]] = {
+            "drift": (tuple(UPDATES), drift, seed),
+            "pairs": (tuple(UPDATES), pairs, settings),
+            "generator": (args.rows or (*UPDATES, "vae", "clean"), loop, settings),
+        }
+        for kind in (kind for kind in STUDIES if kind in args.studies):
+            rows, curve, how = studies[kind]
+            for name in rows:
+                work = partial(curve, task, teacher, fresh(task, args.student, seed), name, how)
+                row = record.part(f"{kind}, {name}, {seed}", partial(timed, work))
+                found[kind].setdefault(name, []).append(row | asdict(stability(row["curve"])))
+                console.print(f"seed {seed}: {kind}: {name}: {row['curve'][-1]:.1f}", highlight=False)
     return found
 
 
@@ -184,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        settings = {k: getattr(args, k) for k in ("images", "teacher_steps", "epochs", "rounds", "bn")}
+        settings = {k: getattr(args, k) for k in SETTINGS}
         record = Record(args.json, task=args.dataset, **settings)
         show(study(args, record))
 
@@ -202,6 +200,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
+    add("--side", type=positive, metavar="N", help="pixels that MNIST is scaled to; default: 28")
+    add("--teacher", default="cnn-16", metavar="NAME", help="of images; default: cnn-16")
+    add("--student", default="cnn-8", metavar="NAME", help="default: cnn-8")
     add("--teacher-steps", type=positive, default=600, metavar="N")
     add("--epochs", type=positive, default=15, metavar="N", help="of the generator study")
     add("--rounds", type=positive, default=16, metavar="N", help="of each epoch")

@@ -20,7 +20,16 @@ from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import NoMemory
 from adapt.data_free.retrospect import SelfRetrospect, implicit
 from adapt.data_free.scan import ScanConfig, calibrated, judged, scan
-from adapt.data_free.search import Budget, Items, SearchConfig, search, within_ball, within_simplex
+from adapt.data_free.search import (
+    SEARCH,
+    Budget,
+    Items,
+    SearchConfig,
+    search,
+    search_for,
+    within_ball,
+    within_simplex,
+)
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain, Step
 from adapt.data_free.vaccine import Masked, Vaccine, divergence, low_tail, shuffled
@@ -292,6 +301,26 @@ def test_the_search_finds_a_planted_patch_and_the_scan_names_its_class():
     assert (teacher(changed).argmax(1) == 2).all()
     assert changed.min() >= 0
     assert changed.max() <= 1
+
+
+def test_contiguity_gathers_the_pixels_of_masks():
+    def draw(n):
+        return 0.35 * torch.rand(n, *SHAPE, generator=g)
+
+    scattered = []
+    for weight in (0.0, 0.3):
+        g = generator()
+        config = SearchConfig(budgets=(Budget("sparse", 6),), batch=16, contiguity=weight)
+        mask = search(Trapped().eval(), draw, [0, 1, 2, 3], config, (0.0, 1.0), generator()).mask
+        variation = mask.diff(dim=2).abs().sum((1, 2, 3)) + mask.diff(dim=3).abs().sum((1, 2, 3))
+        scattered.append(variation / mask.sum((1, 2, 3)))
+    assert (scattered[1] < 0.8 * scattered[0]).all()
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((1, 8, 8), 1), ((3, 16, 8), 2), ((20,), 1), ((64, 3), 1)])
+def test_sizes_of_the_search_grow_with_images(shape, factor):
+    sizes = [b.size for b in search_for(shape).budgets]
+    assert sizes == [factor * b.size for b in SEARCH.budgets]
 
 
 def test_what_stands_out_is_counted_by_the_best_start_and_kind():
