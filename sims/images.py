@@ -72,8 +72,12 @@ def digits() -> Images:
     return _images(found.images[:, None] / 16, found.target)
 
 
-def of_file(path: str | Path) -> Images:
+def of_file(path: str | Path, labelled: bool = True) -> Images:
     """Images of an .npz with `images` or `x` (n, h, w), bytes or numbers, and `labels` or `y` (n,).
+
+    Args:
+        path:     of the file.
+        labelled: whether there must be labels; where there are none they are zeros.
 
     Raises:
         ValueError: it is no such file.
@@ -85,10 +89,12 @@ def of_file(path: str | Path) -> Images:
                 [file[names[n]] for n in wanted if n in names]
                 for wanted in (("images", "x", "x_train"), ("labels", "y", "y_train"))
             ]
+            if not found[1] and not labelled:
+                found[1] = [np.zeros(found[0][0].shape[:1], np.int64)]
             (pixels, *_), (labels, *_) = found
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npz with images and labels: {error}") from None
     if pixels.ndim != 3 or not pixels.size or labels.shape != pixels.shape[:1]:
         raise ValueError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adapt.diffusion.guidance import as_taken
 from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.trigflow import SIGMA
 from tracking.formats import weights
@@ -103,7 +104,7 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, t: float | Tensor) -> Any:
         """What the expert of t says of x (b, ...), noised up to t: one time for the whole batch."""
         self.select(self.ranges.of(float(t)))
-        return self.adapted(x)
+        return self.adapted(as_taken(self, x))
 
     def current(self, x: Tensor) -> Any:
         """What the expert that is on says of x."""

@@ -25,7 +25,13 @@ GuideLoss = Callable[[Tensor], Tensor]  # what it says (b, ...) -> loss of each 
 
 def raw(guide: nn.Module) -> Guide:
     """A guide off the shelf, which is shown noised images as if they were clean."""
-    return lambda x, t: guide(x)
+    return lambda x, t: guide(as_taken(guide, x))
+
+
+def as_taken(network: nn.Module, x: Tensor) -> Tensor:
+    """Inputs in the precision of a network's parameters: guides of half precision are led by, too."""
+    found = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
+    return x.to(found)
 
 
 def denoised(guide: nn.Module, velocity: Velocity) -> Guide:
@@ -33,7 +39,7 @@ def denoised(guide: nn.Module, velocity: Velocity) -> Guide:
 
     def say(x: Tensor, t: float) -> Tensor:
         time = torch.full((len(x),), t, dtype=x.dtype, device=x.device)
-        return guide(data_of(x, velocity(x, time), time))
+        return guide(as_taken(guide, data_of(x, velocity(x, time), time)))
 
     return say
 
@@ -76,12 +82,24 @@ def toward_map(labels: Tensor) -> GuideLoss:
 
 
 def toward_values(values: Tensor) -> GuideLoss:
-    """Mean squared difference of pixels to a map, such as depth, (...) or (b, ...) of what the guide says."""
+    """Mean squared difference of pixels to a map, such as depth, (...) or (b, ...) of what the guide says.
+
+    Pixels where the map is infinite or NaN, as depth is where nothing was seen, are left out.
+
+    Raises:
+        ValueError: nothing is left of a map.
+    """
+    known = values.isfinite()
+    wanted = values.nan_to_num(0.0, 0.0, 0.0)
 
     def loss(said: Tensor) -> Tensor:
         if values.shape not in (said.shape, said.shape[1:]):
             raise ValueError(f"the guide says {tuple(said.shape)}, wanted is {tuple(values.shape)}")
-        return (said - values.to(said)).square().flatten(1).mean(1)
+        counts = known.to(said).expand_as(said).flatten(1)
+        if not counts.any(1).all():
+            raise ValueError("a map of what is wanted has no finite number in it")
+        off = (said - wanted.to(said)).square().flatten(1)
+        return (off * counts).sum(1) / counts.sum(1)
 
     return loss
 
@@ -139,6 +157,8 @@ class Guidance:
                 raise ValueError(
                     f"the guide does not take the model's images of {tuple(x.shape[1:])}: {first}"
                 ) from error
+            if isinstance(said, Tensor) and said.is_floating_point():
+                said = said.to(x.dtype)  # a loss of half precision would be too rough for its gradient
             loss = self.loss(said)
             if loss.shape != (len(x),):
                 raise ValueError(f"a guide's loss is one number a sample, got {tuple(loss.shape)}")

@@ -10,7 +10,8 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
     retrospect    the paper's self-retrospection alone
     ABD           both
     classwise     our extension: sparse and dense search for each class, batch norm frozen
-    classwise, dense alone; classwise, batch norm trains     its ablations
+    classwise, scattered; dense alone; batch norm trains     its ablations: no contiguity of masks, no masks,
+                                                             batch norm not frozen
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
 --clean poisoned teachers and clean ones are looked at without data; those of --calibrate, clean ones again,
@@ -57,6 +58,7 @@ ROWS = (
     "retrospect",
     "ABD",
     "classwise",
+    "classwise, scattered",
     "classwise, dense alone",
     "classwise, batch norm trains",
 )
@@ -76,6 +78,8 @@ def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.M
         d = abd(d, vaccine=weight, start=start)
     if row.startswith("classwise"):
         search = search_for(task.shape)
+        if row.endswith("scattered"):
+            search = replace(search, contiguity=0.0)
         if row.endswith("alone"):
             search = replace(search, budgets=tuple(b for b in search.budgets if b.kind == "dense"))
         d = abd_classwise(d, task.bounds, config=search)

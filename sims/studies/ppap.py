@@ -96,10 +96,11 @@ def one_seed(seed: int, model: Diffusion, data: tuple[Images, Images], args: Any
     train, test = data
     real, held = model.scaled(train.pixels), model.scaled(test.pixels)
     torch.manual_seed(100 + seed)
-    judge = Judge(real.shape[1])
+    classes_of = int(train.labels.max()) + 1
+    judge = Judge(real.shape[1], classes_of)
     learned(judge, real, train.labels, steps=args.judge, seed=100 + seed)
     torch.manual_seed(200 + seed)
-    guide = Classifier(real.shape[1], width=args.width)
+    guide = Classifier(real.shape[1], classes_of, width=args.width)
     learned(guide, real, train.labels, steps=args.judge, seed=200 + seed)
     console.print(
         f"seed {seed}: held out, judge {accuracy(judge, held, test.labels):.3f}, "
@@ -111,7 +112,7 @@ def one_seed(seed: int, model: Diffusion, data: tuple[Images, Images], args: Any
     guides |= experts_of("ppap", guide, model, (samples, None, classes()), args, seed)
     if not args.no_labels:
         guides |= experts_of("labels", guide, model, (real, train.labels, F.cross_entropy), args, seed)
-    target = torch.arange(args.samples) % 10
+    target = torch.arange(args.samples) % classes_of
     rows: Rows = {"none": {"0": _scores(judge, led(model, None, None, 0, args, seed), target, real)}}
 
     def wanted(start: int, n: int) -> Any:

@@ -203,7 +203,7 @@ def _data(args: argparse.Namespace) -> tuple[str, Images]:
         return "digits", digits()
     if args.images == "rooms":
         return "rooms", rooms(args.rooms, args.side or SIDE, args.seed)
-    images = of_file(args.images)
+    images = of_file(args.images, labelled=False)
     return "file", images if args.side is None else images.sized(args.side)
 
 

@@ -155,6 +155,8 @@ def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
     torch.testing.assert_close(small.pixels.mean(), found.pixels.mean(), atol=0.03, rtol=0)
     assert torch.equal(small.labels, found.labels)
     assert small.sized(2) is small
+    np.savez(tmp_path / "z.npz", x=x)
+    assert of_file(tmp_path / "z.npz", labelled=False).labels.tolist() == [0] * 6
     np.savez(tmp_path / "b.npz", x=x[0], y=np.arange(6))
     np.savez(tmp_path / "c.npz", z=x)
     (tmp_path / "d.npz").write_bytes(b"no")
@@ -165,7 +167,10 @@ def test_images_of_a_file_are_scaled_and_odd_files_refused(tmp_path):
     np.savez(tmp_path / "h.npz", x=x[:0], y=np.arange(0))
     np.savez(tmp_path / "i.npz", x=x, y=np.arange(6) - 1)
     np.savez(tmp_path / "j.npz", x=x, y=np.array(list("abcdef")))
-    for name in "bcdefghij":
+    np.savez(tmp_path / "k.npz", z=x)
+    with pytest.raises(ValueError, match=r"k\.npz"):
+        of_file(tmp_path / "k.npz", labelled=False)
+    for name in "bcdefghijz":
         with pytest.raises(ValueError, match=rf"{name}\.npz"):
             of_file(tmp_path / f"{name}.npz")
 

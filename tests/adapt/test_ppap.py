@@ -304,6 +304,34 @@ def test_the_gradient_raises_what_is_wanted_and_is_each_samples_own(guide):
     assert torch.allclose(Guidance(raw(guide), toward_class(labels)).gradient(x, 0.5)[2], g[2], atol=1e-5)
 
 
+def test_guides_of_half_precision_lead(guide):
+    x = 0.5 * drawn(3, 1, 8, 8)
+    exact = Guidance(raw(guide), toward_class(2)).gradient(x, 0.5)
+    half = copy.deepcopy(guide).bfloat16()
+    for one in (raw(half), Experts(half, Ranges.even(2), rank=2)):
+        g = Guidance(one, toward_class(2)).gradient(x, 0.5)
+        assert g.dtype == x.dtype
+        assert float(F.cosine_similarity(g.flatten(1), exact.flatten(1)).min()) > 0.9
+
+
+def test_pixels_of_unknown_depth_are_left_out():
+    said = drawn(2, 4, 4)
+    wanted = drawn(2, 4, 4, seed=1)
+    full = toward_values(wanted)(said)
+    torch.testing.assert_close(full, (said - wanted).square().mean((1, 2)))
+    holes = wanted.clone()
+    holes[:, 0] = torch.tensor([torch.inf, -torch.inf, torch.nan, torch.inf])
+    part = said.clone().requires_grad_()
+    loss = toward_values(holes)(part)
+    torch.testing.assert_close(loss, (said - wanted)[:, 1:].square().mean((1, 2)))
+    (slope,) = torch.autograd.grad(loss.sum(), part)
+    assert slope.isfinite().all()
+    assert (slope[:, 0] == 0).all()
+    torch.testing.assert_close(toward_values(holes[0])(said)[0], loss[0].detach())
+    with pytest.raises(ValueError, match="no finite number"):
+        toward_values(torch.full((4, 4), torch.nan))(said)
+
+
 def test_a_guided_gaussian_is_the_posterior():
     """Data N(0, 0.4^2), a guide that has seen 0.3 with noise 0.2: the samples are their product."""
     teacher, seen, noise = GaussianTeacher(0.0, 0.4), 0.3, 0.2
