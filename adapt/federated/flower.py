@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from adapt.federated.local import Correction, Data, Weights, labels_of, seeded, train_locally
-from adapt.federated.rounds import FEDAVG, NOISE, FederateConfig, Refine, Round, counts_of, finished
+from adapt.federated.rounds import FEDAVG, NOISE, Aside, FederateConfig, Refine, Round, counts_of, finished
 from adapt.federated.rules import Rule
 from adapt.federated.uploads import Exclusion, Upload, buffers_of, fault, misfit, parameters_of, put
 
@@ -101,7 +101,8 @@ class FedFTGStrategy(FedAvg):
         model:      with the shapes of the weights; it is not changed.
         classes:    at all clients together.
         rule:       FedAvg(), FedProx(mu), FedDyn(alpha) or SCAFFOLD(); it is not changed.
-        refine:     as `FedFTG(...)`; None: only the checks.
+        refine:     as `FedFTG(...)`, or `Aside(FedFTG(...))`, whose `model` is the repaired one; None:
+                    only the checks.
         norm_bound: largest norm of an update that is used.
         score:      of a model in evaluation mode, for the history.
         settings:   of flwr's FedAvg, such as fraction_train.
@@ -114,7 +115,7 @@ class FedFTGStrategy(FedAvg):
         model: nn.Module,
         classes: int,
         rule: Rule = FEDAVG,
-        refine: Refine | None = None,
+        refine: Refine | Aside | None = None,
         norm_bound: float | None = None,
         score: Callable[[nn.Module], float] | None = None,
         **settings: Any,

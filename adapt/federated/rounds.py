@@ -47,6 +47,21 @@ class Refine(Protocol):
         """
 
 
+@dataclass
+class Aside:
+    """A repair of a copy: `model` is the repaired one, and clients go on from the merged one.
+
+    Whatever a repair does, the rounds are then as if it were not there: it cannot grow into harm, nor pull
+    against what FedDyn and SCAFFOLD remember. The paper's sends the repaired model.
+
+    Args:
+        refine: the repair.
+    """
+
+    refine: Refine
+    model: nn.Module | None = field(default=None, init=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FederateConfig:
     """Settings of a federation.
@@ -105,7 +120,7 @@ class Round:
 
 @dataclass(frozen=True)
 class FedResult:
-    """The trained model, and what happened in each round."""
+    """The trained model, repaired if there was a repair, and what happened in each round."""
 
     model: nn.Module
     history: tuple[Round, ...]
@@ -127,7 +142,7 @@ def federate(
     classes: int,
     config: FederateConfig = FederateConfig(),
     rule: Rule = FEDAVG,
-    refine: Refine | None = None,
+    refine: Refine | Aside | None = None,
     score: Callable[[nn.Module], float] | None = None,
     advance: Callable[[Round], object] = lambda done: None,
 ) -> FedResult:
@@ -139,7 +154,7 @@ def federate(
         classes: at all clients together.
         config:  settings.
         rule:    FedAvg(), FedProx(mu), FedDyn(alpha) or SCAFFOLD(); it is not changed.
-        refine:  repair of the merged model, as `FedFTG(...)`; it keeps what it learns.
+        refine:  repair of the merged model, `FedFTG(...)` or `Aside(FedFTG(...))`; it keeps what it learns.
         score:   of a model in evaluation mode, for the history.
         advance: told every round when it is done.
     Raises:
@@ -161,6 +176,8 @@ def federate(
             "no client's update could be used in any round: "
             + "; ".join(map(str, {e.client: e for r in history for e in r.excluded}.values()))
         )
+    if isinstance(refine, Aside) and refine.model is not None:
+        model = refine.model
     return FedResult(model.eval(), tuple(history))
 
 
@@ -220,10 +237,10 @@ def finished(
     number: int,
     clients: int,
     rule: Rule,
-    refine: Refine | None,
+    refine: Refine | Aside | None,
     score: Callable[[nn.Module], float] | None,
 ) -> Round:
-    """Merge the uploads of a round and repair what comes of it, in place; the record of the round.
+    """Merge the uploads of a round in place and repair what comes of it; the record of the round.
 
     Args:
         model:    with the weights that the clients were sent.
@@ -242,8 +259,12 @@ def finished(
     merged, refined, repair = _scored(score, model), None, {}
     if refine is not None:
         counts = torch.stack([u.counts for u in uploads])
-        repair = repaired(refine, model, list(_models(model, uploads)), counts, number)
-        refined = _scored(score, model)
+        mended = model
+        if isinstance(refine, Aside):
+            refine.model = mended = copy.deepcopy(model)
+            refine = refine.refine
+        repair = repaired(refine, mended, list(_models(model, uploads)), counts, number)
+        refined = _scored(score, mended)
     loss = float(np.average([u.loss for u in uploads], weights=[u.samples for u in uploads]))
     norms = {u.client: update_norm(u.weights, start) for u in uploads}
     return Round(asked, tuple(excluded), loss, norms, merged, refined, repair)

@@ -14,6 +14,7 @@ last five rounds; intervals are 95 %, paired, over seeds. Rows:
     fedavg + noise                       FedFTG's distillation on uniform noise
     fedavg + ftg - PART                  FedFTG without hard samples, label sampling or class ensemble
     NAME + ftg - sampling                with all labels equally frequent, under every rule
+    NAME + ftg - sampling, aside         the same of a copy, while clients go on from what was merged
 
 What --json has already is not computed again. Exit status as of `sims.compare`.
 """
@@ -33,6 +34,7 @@ from torch import nn
 
 from adapt.federated import (
     SCAFFOLD,
+    Aside,
     DenseGenerator,
     FedAvg,
     FedDF,
@@ -84,6 +86,7 @@ ROWS = (
     "fedavg + noise",
     *(f"fedavg + ftg - {part}" for part in PARTS),
     *(f"{name} + ftg - sampling" for name in RULES if name != "fedavg"),
+    *(f"{name} + ftg - sampling, aside" for name in RULES),
 )
 
 
@@ -110,9 +113,10 @@ def network(shape: tuple[int, ...], seed: int) -> nn.Module:
 
 def repair(
     row: str, shape: tuple[int, ...], seed: int, rate: float = SERVER_RATE, hard: float = HARD
-) -> Refine | None:
+) -> Refine | Aside | None:
     """The repair of a row, None without one; the server's rate, and FedFTG's weight of hard samples."""
-    name, _, part = row.partition(" + ")[2].partition(" - ")
+    whole, _, aside = row.partition(", ")
+    name, _, part = whole.partition(" + ")[2].partition(" - ")
     plain = DistilConfig(generator_steps=50, batches=10, rate=rate)
     if not name:
         return None
@@ -125,11 +129,8 @@ def repair(
         generator = DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, 64, span)  # type: ignore[arg-type]
     if name == "feddf":
         return FedDF(generator, plain, seed)
-    return FedFTG(
-        generator,
-        FTGConfig(rate=rate, **{"hard": hard, **PARTS.get(part, {})}),
-        seed,
-    )
+    mend = FedFTG(generator, FTGConfig(rate=rate, **{"hard": hard, **PARTS.get(part, {})}), seed)
+    return Aside(mend) if aside else mend
 
 
 def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Namespace) -> dict[str, Any]:

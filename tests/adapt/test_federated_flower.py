@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from adapt.federated import (
     SCAFFOLD,
+    Aside,
     DenseGenerator,
     FedAvg,
     FedDyn,
@@ -113,6 +114,15 @@ def test_weights_are_those_of_our_own_rounds(repaired):
     assert [r.asked for r in theirs.history] == [(0, 1, 2)] * 3
     assert theirs.history[-1].loss == pytest.approx(ours.history[-1].loss, abs=1e-6)
     assert theirs.history[0].norms == pytest.approx(ours.history[0].norms, rel=1e-5)
+
+
+def test_a_repair_aside_is_the_same_here_and_there():
+    here, there = Aside(refine()), Aside(refine())
+    ours = federate(model(), [data(k) for k in range(3)], 3, CONFIG, refine=here)
+    theirs = flown(refine=there)
+    assert ours.model is here.model
+    assert close(here.model, there.model) < 1e-6
+    assert close(theirs.model, flown().model) == 0  # the clients' own rounds are as without it
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from adapt.federated import (
     SCAFFOLD,
+    Aside,
     DenseGenerator,
     FedAvg,
     FedDF,
@@ -289,6 +290,27 @@ def test_every_repair_plugs_into_every_rule(rule, make):
     differs = [(v - plain.model.state_dict()[n]).abs().max() > 0 for n, v in found.model.state_dict().items()]
     assert all(differs)
     assert all(v.isfinite().all() for v in found.model.state_dict().values())
+
+
+def test_a_repair_aside_leaves_the_rounds_as_they_were():
+    plain = federated(FedAvg(), None)
+    sent = []
+
+    def refine(model, clients, counts, number):
+        sent.append({name: p.clone() for name, p in model.named_parameters()})
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(0.5)
+        return {"halved": 1.0}
+
+    aside = Aside(refine)
+    found = federated(FedAvg(), aside)
+    assert [r.merged for r in found.history] == plain.scores
+    assert [r.repair for r in found.history] == [{"halved": 1.0}] * 2
+    assert found.model is aside.model
+    for name, p in plain.model.named_parameters():
+        assert torch.equal(sent[-1][name], p)
+        assert torch.equal(dict(found.model.named_parameters())[name], 0.5 * p)
 
 
 def test_without_counts_all_are_trusted_by_their_size(experts):
