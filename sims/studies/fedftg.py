@@ -59,6 +59,7 @@ from sims.table import signed
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.fedftg"
+SETTINGS = ("dataset", "most", "rounds", "target", "rate", "hard", "width")
 CLASSES = 10
 CLIENTS = 10
 MOST = 6000  # images, of more
@@ -112,9 +113,14 @@ def network(shape: tuple[int, ...], seed: int) -> nn.Module:
 
 
 def repair(
-    row: str, shape: tuple[int, ...], seed: int, rate: float = SERVER_RATE, hard: float = HARD
+    row: str,
+    shape: tuple[int, ...],
+    seed: int,
+    rate: float = SERVER_RATE,
+    hard: float = HARD,
+    width: int = 64,
 ) -> Refine | Aside | None:
-    """The repair of a row, None without one; the server's rate, and FedFTG's weight of hard samples."""
+    """The repair of a row, None without one; rate of the server, weight of hard samples, generator's width."""
     whole, _, aside = row.partition(", ")
     name, _, part = whole.partition(" + ")[2].partition(" - ")
     plain = DistilConfig(generator_steps=50, batches=10, rate=rate)
@@ -126,7 +132,9 @@ def repair(
         torch.manual_seed(seed + 1)
         small = int(np.prod(shape)) <= 64
         span = (0.0, 1.0)
-        generator = DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, 64, span)  # type: ignore[arg-type]
+        generator = (
+            DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, width, span)
+        )  # type: ignore[arg-type]
     if name == "feddf":
         return FedDF(generator, plain, seed)
     mend = FedFTG(generator, FTGConfig(rate=rate, **{"hard": hard, **PARTS.get(part, {})}), seed)
@@ -149,7 +157,7 @@ def one_run(row: str, images: Images, alpha: float, seed: int, args: argparse.Na
 
     config = FederateConfig(rounds=args.rounds, participation=0.5, local=LOCAL, seed=seed)
     start = time.process_time()
-    rule, mend = RULES[row.partition(" + ")[0]], repair(row, shape, seed, args.rate, args.hard)
+    rule, mend = RULES[row.partition(" + ")[0]], repair(row, shape, seed, args.rate, args.hard, args.width)
     result = federate(network(shape, seed), clients, CLASSES, config, rule, mend, accuracy)
     return summary(result, args.target) | {"cpu_s": round(time.process_time() - start, 1)}
 
@@ -231,9 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         console = Console(stderr=True)
-        settings = {
-            name: getattr(args, name) for name in ("dataset", "most", "rounds", "target", "rate", "hard")
-        }
+        settings = {name: getattr(args, name) for name in SETTINGS}
         record = Record(args.json, **settings)
         show(study(args, record, lambda line: console.print(line, highlight=False)), args)
 
@@ -262,6 +268,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--target", type=float, default=0.85, help="accuracy to count rounds to; default: 0.85")
     add("--rate", type=float, default=SERVER_RATE, help=f"of repairs; default: {SERVER_RATE}")
     add("--hard", type=float, default=HARD, help=f"weight of hard samples; default: {HARD}")
+    add(
+        "--width",
+        type=positive,
+        default=64,
+        metavar="C",
+        help="of the generator of larger images; default: 64",
+    )
     add("--quick", action="store_true", help="one seed, few rows and rounds, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
