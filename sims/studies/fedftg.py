@@ -120,7 +120,7 @@ def repair(
     hard: float = HARD,
     width: int = 64,
 ) -> Refine | Aside | None:
-    """The repair of a row, None without one; rate of the server, weight of hard samples, generator's width."""
+    """The repair of a row, None without one, by the server's rate, weight of hard samples and width."""
     whole, _, aside = row.partition(", ")
     name, _, part = whole.partition(" + ")[2].partition(" - ")
     plain = DistilConfig(generator_steps=50, batches=10, rate=rate)
@@ -130,11 +130,11 @@ def repair(
         return NoiseDistillation(shape, config=plain, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        small = int(np.prod(shape)) <= 64
-        span = (0.0, 1.0)
-        generator = (
-            DenseGenerator(shape, CLASSES) if small else ImageGenerator(shape, CLASSES, 64, width, span)
-        )  # type: ignore[arg-type]
+        if int(np.prod(shape)) <= 64:
+            generator: nn.Module = DenseGenerator(shape, CLASSES)
+        else:
+            channels, h, w = shape
+            generator = ImageGenerator((channels, h, w), CLASSES, 64, width, (0.0, 1.0))
     if name == "feddf":
         return FedDF(generator, plain, seed)
     mend = FedFTG(generator, FTGConfig(rate=rate, **{"hard": hard, **PARTS.get(part, {})}), seed)
