@@ -98,10 +98,11 @@ def abd_classwise(
         start:     share of the steps before it.
         every:     steps between two searches.
         weight:    of what the student must not react to.
-        config:    of the search; None: `search_for` inputs of this shape.
+        config:    of the search; None: `search_for` such inputs.
     """
     _not_begun(distiller)
-    config = config or search_for(distiller.source.shape)
+    check_bounds(bounds)
+    config = config or search_for(distiller.source.shape, bounds)
     update = ClassWise(distiller.update, bounds, every, weight, config)
     return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))
 

@@ -94,7 +94,7 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
     check_bounds(bounds)
-    s, wanted = config.settings, config.search or search_for(shape)
+    s, wanted = config.settings, config.search or search_for(shape, bounds)
     generator = torch.Generator(device).manual_seed(s.config.seed)
     network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
     losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from adapt.data_free.networks import Shape
 
-SIDE = 8  # pixels, of the images that SEARCH was made for
+SIDE, RANGE = 8, 2.657  # pixels, and numbers, of the images that SEARCH was made for: standardised digits
 Draw = Callable[[int], Tensor]  # n -> (n, *shape) synthetic inputs
 Bounds = tuple[float, float]  # smallest and largest number of an input
 
@@ -82,10 +82,16 @@ class SearchConfig:
 SEARCH = SearchConfig()  # for images of 8 x 8 pixels
 
 
-def search_for(shape: Shape) -> SearchConfig:
-    """SEARCH, its sizes as much larger as the longer side of images (C, H, W); as it is for other inputs."""
+def search_for(shape: Shape, bounds: Bounds) -> SearchConfig:
+    """SEARCH with sizes for inputs like these.
+
+    Numbers of pixels and lengths grow with the longer side of images (C, H, W), lengths with the range of
+    inputs as well.
+    """
     factor = max(shape[1:]) / SIDE if len(shape) == 3 else 1.0
-    return replace(SEARCH, budgets=tuple(replace(b, size=b.size * factor) for b in SEARCH.budgets))
+    factors = {"sparse": factor, "dense": factor * (bounds[1] - bounds[0]) / RANGE}
+    sized = (replace(b, size=round(b.size * factors[b.kind], 3)) for b in SEARCH.budgets)
+    return replace(SEARCH, budgets=tuple(sized))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.M
         weight, start = (0.0 if row == "retrospect" else 0.1), (1.0 if row == "vaccine" else 0.8)
         d = abd(d, vaccine=weight, start=start)
     if row.startswith("classwise"):
-        search = search_for(task.shape)
+        search = search_for(task.shape, task.bounds)
         if row.endswith("scattered"):
             search = replace(search, contiguity=0.0)
         if row.endswith("alone"):

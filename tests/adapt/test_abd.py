@@ -318,9 +318,12 @@ def test_contiguity_gathers_the_pixels_of_masks():
 
 
 @pytest.mark.parametrize(("shape", "factor"), [((1, 8, 8), 1), ((3, 16, 8), 2), ((20,), 1), ((64, 3), 1)])
-def test_sizes_of_the_search_grow_with_images(shape, factor):
-    sizes = [b.size for b in search_for(shape).budgets]
+def test_sizes_of_the_search_grow_with_images_and_their_range(shape, factor):
+    sizes = [b.size for b in search_for(shape, (-1.657, 1.0)).budgets]
     assert sizes == [factor * b.size for b in SEARCH.budgets]
+    wide = [b.size for b in search_for(shape, (-1.657, 3.657)).budgets]
+    dense = [b.kind == "dense" for b in SEARCH.budgets]
+    assert wide == [size * (2 if d else 1) for size, d in zip(sizes, dense)]
 
 
 def test_what_stands_out_is_counted_by_the_best_start_and_kind():
