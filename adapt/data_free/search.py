@@ -44,7 +44,8 @@ class SearchConfig:
     rounds:  of Adam, of sparse and of dense items.
     rates:   of Adam, of sparse and of dense items.
     contiguity: weight of the mask's total variation; above 0 it prefers patches to scattered
-                pixels, of which a student learns nothing about the patch.
+                pixels, of which a student learns nothing about the patch. Too much of it smooths masks away
+                before they find anything.
     """
 
     budgets: tuple[Budget, ...] = (
