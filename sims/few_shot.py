@@ -52,7 +52,8 @@ def turned_digits(split: str, seed: int, name: str = "digits", folder: str | Pat
     """Of 50 classes 35, 5 and 10.
 
     Args:
-        split:  "digit": those of a digit are all in the same part; "class": they may be in several.
+        split:  "digit": those of a digit are all in the same part, and 6 and 9, which are each other's when
+                turned, not one in training and one in test; "class": they may be in several.
         seed:   of who is where.
         name:   digits or mnist; of MNIST the first NUMBER images, SIDE pixels wide.
         folder: of MNIST.
@@ -62,6 +63,8 @@ def turned_digits(split: str, seed: int, name: str = "digits", folder: str | Pat
     classes, digit = turned(images.take(slice(NUMBER)).sized(SIDE) if name == "mnist" else images)
     if split == "digit":
         mixed = rng.permutation(10)
+        while {6, 9} & set(mixed[:7]) and {6, 9} & set(mixed[8:]):
+            mixed = rng.permutation(10)
         parts = [np.flatnonzero(np.isin(digit, part)) for part in np.split(mixed, [7, 8])]
     else:
         parts = np.split(rng.permutation(len(classes)), [35, 40])

@@ -41,7 +41,7 @@ class BlackBox:
         batch:   inputs that are sent at once.
         cache:   where answers are kept; an answer that is there costs no query.
 
-    `queries` are the inputs that it was asked; it may be set, as `budget` may.
+    `queries` are the inputs to which it answered, well or not; it may be set, as `budget` may.
     """
 
     def __init__(
@@ -60,8 +60,11 @@ class BlackBox:
                 f"classes must be at least 2, batch at least 1 and budget at least 0, got {classes}, {batch} "
                 f"and {budget}"
             )
-        if cache is not None and cache.classes != classes:
-            raise ValueError(f"{cache.path} has answers of {cache.classes} classes, not {classes}")
+        if cache is not None and (cache.name, cache.classes) != (name, classes):
+            raise ValueError(
+                f"{cache.path} has answers of {cache.name!r} with {cache.classes} classes, not of {name!r} "
+                f"with {classes}"
+            )
         if labels is not None and len(set(labels)) != classes:
             raise ValueError(f"{classes} classes need as many different labels, got {list(labels)}")
         self.predict, self.classes, self.name = predict, classes, name
@@ -106,8 +109,9 @@ class BlackBox:
                 if keys[i] in known:
                     rows[i] = known[keys[i]]
             if len(new):
-                rows[new] = checked(self.predict(part[new]), len(new), self.classes)
-                self.queries += len(new)
+                answer = self.predict(part[new])
+                self.queries += len(new)  # what it was asked, whatever it says
+                rows[new] = checked(answer, len(new), self.classes)
                 if self.cache is not None:
                     self.cache.add([keys[i] for i in new], rows[new])
         return out

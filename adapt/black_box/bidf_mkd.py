@@ -81,6 +81,8 @@ class MetaConfig:
                 "updates, episodes, patience and shots must be at least 1 and per_class more than shots, "
                 f"got {self}"
             )
+        if min(self.queries, self.kept) < 1 or min(self.steps, self.memory_steps) < 0:
+            raise ValueError(f"queries and kept must be at least 1 and steps at least 0, got {self}")
 
     def queries_of(self, classes: int) -> int:
         """How often an endpoint is asked each time it is inverted."""
@@ -307,8 +309,10 @@ class MetaLearner:
         return inversion
 
     def _about(self) -> dict[str, Any]:
-        names = [api.name for api in self.apis]
-        return {"config": asdict(self.config), "shape": list(self.shape), "apis": names}
+        apis = [[api.name, api.classes, list(api.labels or ())] for api in self.apis]
+        config = asdict(self.config)
+        del config["updates"]  # a run may be made longer
+        return {"config": config, "shape": list(self.shape), "apis": apis}
 
 
 def meta_learn(
@@ -341,6 +345,8 @@ def meta_learn(
         return learner.train(advance=advance)
     if Path(checkpoint).exists():
         learner.resume(checkpoint)
+    else:
+        learner.save(checkpoint)  # a place that cannot be written to is found out before anybody is asked
     asked = [api.queries for api in apis]
 
     def kept(update: int, accuracy: float) -> None:

@@ -15,6 +15,8 @@ TOGETHER = 500  # keys of one look-up; SQLite takes a limited number
 class AnswerCache:
     """Answers of one endpoint by input.
 
+    It is used in the thread that made it.
+
     Args:
         path:    of the file; it is made where there is none.
         name:    of the endpoint: a file of another one is refused.
@@ -24,7 +26,7 @@ class AnswerCache:
     """
 
     def __init__(self, path: str | Path, name: str, classes: int):
-        self.path, self.classes = Path(path), classes
+        self.path, self.name, self.classes = Path(path), name, classes
         try:
             self.file = sqlite3.connect(self.path)
             self.file.execute("PRAGMA journal_mode=WAL")

@@ -63,7 +63,13 @@ class Endpoint:
         retry: Retry = Retry(),
     ):
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or not url.isascii()
+            or not url.isprintable()
+            or " " in url
+        ):
             raise ValueError(f"accepted are addresses like http://host:port/name, got {url!r}")
         if timeout <= 0:
             raise ValueError(f"timeout must be above 0 s, got {timeout}")

@@ -50,8 +50,8 @@ class InversionConfig:
 
     def __post_init__(self):
         least = min(self.iterations, self.directions, self.noise, self.width, self.radius, self.rate)
-        if not least > 0:
-            raise ValueError(f"all but boundary must be positive, got {self}")
+        if not least > 0 or not isinstance(self.iterations, int) or not isinstance(self.directions, int):
+            raise ValueError(f"all but boundary must be positive, and counts whole numbers, got {self}")
         if self.generator not in GENERATORS or self.distance not in ("kl", "l1"):
             raise ValueError(f"generator is one of {', '.join(GENERATORS)} and distance kl or l1, got {self}")
 

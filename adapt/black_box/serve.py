@@ -169,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         super().handle_one_request()  # a TimeoutError in it closes the connection
 
     def do_GET(self):
+        if self.headers.get("Content-Length", "0") != "0" or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True  # a body is not read, and must not pass for the next request
         self._answer(lambda model: (JSON, json.dumps({"classes": model.classes}).encode()))
 
     def do_POST(self):
@@ -225,7 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(400, str(error)) from None
         if x.ndim < 2:
             raise _Refused(400, f"accepted are inputs (n, ...), got shape {x.shape}")
-        return x.astype(np.float32)
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise _Refused(400, "the array has numbers too large for 32 bits")
+        return x
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing is logged."""

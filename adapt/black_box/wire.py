@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import tokenize
 
 import numpy as np
 
@@ -49,11 +50,12 @@ def _of_npy(body: bytes) -> np.ndarray:
         if version != (1, 0):
             raise ValueError(f"version {version} of the format")
         shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        # the header is Python's text for a dictionary, and its reader fails in as many ways
         raise ValueError(f"accepted is an array in npy format 1.0: {error}") from None
     rest = body[file.tell() :]
     if fortran or kind.str not in NUMBERS:
         raise ValueError(f"accepted are arrays in C order of {', '.join(NUMBERS)}, got {kind.str}")
     if any(side < 0 for side in shape) or math.prod(shape) * kind.itemsize != len(rest):
         raise ValueError(f"an array of shape {shape} has not {len(rest)} bytes")
-    return np.frombuffer(rest, kind).reshape(shape)
+    return np.frombuffer(rest, kind).reshape([int(side) for side in shape])

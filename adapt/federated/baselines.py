@@ -1,5 +1,6 @@
 """Plainer repairs than FedFTG, to see what its parts are good for."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,12 @@ class DistilConfig:
     generator_rate: float = 0.01
     fade: float = 0.998
     decay: float = 1e-3
+
+    def __post_init__(self):
+        if min(self.generator_steps, self.batches, self.model_steps) < 0 or self.batch < 2:
+            raise ValueError(f"steps and batches must be at least 0 and batch at least 2, got {self}")
+        if not all(0 < rate < math.inf for rate in (self.rate, self.generator_rate, self.fade)):
+            raise ValueError(f"rates and fade must be positive and finite, got {self}")
 
 
 class FedDF:

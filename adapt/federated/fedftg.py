@@ -8,6 +8,7 @@ Source: Zhang, Shen, Ding, Tao, Duan, "Fine-tuning Global Model via Data-Free Kn
 Non-IID Federated Learning" (CVPR 2022, arXiv 2203.09249); settings as in the authors' code.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ class FTGConfig:
             )
         if min(self.iterations, self.generator_steps, self.model_steps) < 0 or self.batch < 2:
             raise ValueError(f"iterations and steps must be at least 0 and batch at least 2, got {self}")
+        if not all(0 < rate < math.inf for rate in (self.rate, self.generator_rate, self.fade)):
+            raise ValueError(f"rates and fade must be positive and finite, got {self}")
 
 
 class FedFTG:

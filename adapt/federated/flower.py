@@ -23,7 +23,17 @@ import torch
 from torch import nn
 
 from adapt.federated.local import Correction, Data, Weights, labels_of, seeded, train_locally
-from adapt.federated.rounds import FEDAVG, NOISE, Aside, FederateConfig, Refine, Round, counts_of, finished
+from adapt.federated.rounds import (
+    FEDAVG,
+    NOISE,
+    Aside,
+    FederateConfig,
+    Refine,
+    Round,
+    begun,
+    counts_of,
+    finished,
+)
 from adapt.federated.rules import Rule
 from adapt.federated.uploads import Exclusion, Upload, buffers_of, fault, misfit, parameters_of, put
 
@@ -122,7 +132,7 @@ class FedFTGStrategy(FedAvg):
     ):
         super().__init__(**({"fraction_evaluate": 0.0} | settings))
         self.model, self.classes, self.rule = copy.deepcopy(model), classes, copy.deepcopy(rule)
-        self.refine, self.norm_bound, self.score = refine, norm_bound, score
+        self.refine, self.norm_bound, self.score = begun(refine), norm_bound, score
         self.history: list[Round] = []
         self.sent: Weights = {}
         self.number: dict[int, int] = {}  # of the client at a node
@@ -201,7 +211,7 @@ class FedFTGStrategy(FedAvg):
             steps, rate, loss = metrics[STEPS], metrics[RATE], metrics["loss"]
         except (KeyError, TypeError, ValueError) as error:
             return node, f"its reply is not of client_app: {type(error).__name__}: {error}"
-        if not isinstance(client, int) or not isinstance(samples, int) or samples < 1:
+        if not isinstance(client, int) or client < 0 or not isinstance(samples, int) or samples < 1:
             return node, f"its reply names client {client} with {samples} samples"
         if not isinstance(counts, list) or len(counts) != self.classes or not np.isfinite(counts).all():
             return client, f"its label counts are not {self.classes} numbers"

@@ -51,8 +51,8 @@ class Refine(Protocol):
 class Aside:
     """A repair of a copy: `model` is the repaired one, and clients go on from the merged one.
 
-    Whatever a repair does, the rounds are then as if it were not there: it cannot grow into harm, nor pull
-    against what FedDyn and SCAFFOLD remember. The paper's sends the repaired model.
+    Whatever it makes of the weights, the rounds are then as if it were not there: it cannot grow into harm,
+    nor pull against what FedDyn and SCAFFOLD remember. The paper sends the repaired model.
 
     Args:
         refine: the repair.
@@ -60,6 +60,10 @@ class Aside:
 
     refine: Refine
     model: nn.Module | None = field(default=None, init=False)
+
+    def __post_init__(self):
+        if isinstance(self.refine, Aside | type) or not callable(self.refine):
+            raise TypeError(f"Aside is of a repair, such as Aside(FedFTG(generator)), got {self.refine!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +168,7 @@ def federate(
     if not len(clients):
         raise ValueError("there is no client; a client is a pair of tensors or a loader")
     model, rule = copy.deepcopy(model), copy.deepcopy(rule)
-    rng = np.random.default_rng((config.seed, SERVER))
+    rng, refine = np.random.default_rng((config.seed, SERVER)), begun(refine)
     history: list[Round] = []
     for number in range(config.rounds):
         asked = chosen(len(clients), config.participation, rng)
@@ -179,6 +183,13 @@ def federate(
     if isinstance(refine, Aside) and refine.model is not None:
         model = refine.model
     return FedResult(model.eval(), tuple(history))
+
+
+def begun(refine: Refine | Aside | None) -> Refine | Aside | None:
+    """A repair at the start of a federation: one aside has no model of an earlier one."""
+    if isinstance(refine, Aside):
+        refine.model = None
+    return refine
 
 
 def chosen(clients: int, participation: float, rng: np.random.Generator) -> tuple[int, ...]:
@@ -252,19 +263,21 @@ def finished(
         rule, refine, score: as of `federate`; the rule remembers.
     """
     if not uploads:
-        return Round(asked, tuple(excluded), None, {}, _scored(score, model))
+        last = refine.model if isinstance(refine, Aside) else None
+        refined = None if last is None else _scored(score, last)
+        return Round(asked, tuple(excluded), None, {}, _scored(score, model), refined)
     start = parameters_of(model)
     put(model, rule.merged(start, uploads, clients))
     put(model, average([u.buffers for u in uploads], (u.samples for u in uploads)))
     merged, refined, repair = _scored(score, model), None, {}
     if refine is not None:
         counts = torch.stack([u.counts for u in uploads])
-        mended = model
-        if isinstance(refine, Aside):
-            refine.model = mended = copy.deepcopy(model)
-            refine = refine.refine
-        repair = repaired(refine, mended, list(_models(model, uploads)), counts, number)
+        mended = copy.deepcopy(model) if isinstance(refine, Aside) else model
+        mend = refine.refine if isinstance(refine, Aside) else refine
+        repair = repaired(mend, mended, list(_models(model, uploads)), counts, number)
         refined = _scored(score, mended)
+        if isinstance(refine, Aside):
+            refine.model = mended
     loss = float(np.average([u.loss for u in uploads], weights=[u.samples for u in uploads]))
     norms = {u.client: update_norm(u.weights, start) for u in uploads}
     return Round(asked, tuple(excluded), loss, norms, merged, refined, repair)

@@ -45,13 +45,15 @@ class Exclusion:
 
 
 def misfit(weights: Weights, start: Weights) -> str | None:
-    """How weights differ from others in names or shapes; None: they do not."""
+    """How weights differ from others in names, shapes or types of numbers; None: they do not."""
     if weights.keys() != start.keys():
         odd = sorted(weights.keys() ^ start.keys())
         return f"its weights are of another model, they differ in {', '.join(odd[:3])}"
     for name, value in weights.items():
         if value.shape != start[name].shape:
             return f"{name} has shape {tuple(value.shape)}, not {tuple(start[name].shape)}"
+        if value.dtype != start[name].dtype:  # else whole numbers would pass any bound
+            return f"{name} has numbers of {value.dtype}, not {start[name].dtype}"
     return None
 
 

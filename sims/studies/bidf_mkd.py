@@ -183,6 +183,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.quick:
         args.seeds, args.apis, args.updates, args.tasks, args.shots = 1, 3, 4, 4, [1]
         args.rows = tuple(row for row in args.rows if row in ("random", "clone", "bidf-mkd"))
+        if not args.rows:
+            parser.error("--quick has the rows random, clone and bidf-mkd alone")
     if args.dataset in IN_FOLDER and args.data is None:
         file = IN_FOLDER[args.dataset]
         parser.error(f"--dataset {args.dataset} needs --data: the folder that has {file} in it")

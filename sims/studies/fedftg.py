@@ -283,6 +283,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.rows = ("fedavg", "fedavg + ftg", "fedavg + feddf", "fedavg + noise")
     if not all(alpha > 0 for alpha in args.alphas) or not 0 < args.target <= 1:
         parser.error("--alphas must be above 0, and --target above 0 and at most 1")
+    if args.width % 2:
+        parser.error(f"--width must be even, got {args.width}")
     if not 0 < args.rate < 100 or not 0 <= args.hard < 100:
         parser.error("--rate must be above 0 and --hard at least 0, both below 100")
     return args

@@ -397,7 +397,14 @@ def test_files_that_do_not_fit_are_refused_and_nothing_is_changed(tmp_path):
         with pytest.raises(ValueError, match="no saved meta-learning"):
             learner.resume(tmp_path / name)
     with pytest.raises(ValueError, match="other settings"):
-        MetaLearner(apis(), network(9), SHAPE, changed(updates=7)).resume(tmp_path / "state.pt")
+        MetaLearner(apis(), network(9), SHAPE, changed(rate=7e-3)).resume(tmp_path / "state.pt")
+    labelled = apis()
+    labelled[0].labels = ("x", "y", "z")
+    with pytest.raises(ValueError, match="other settings"):
+        MetaLearner(labelled, network(9), SHAPE, META).resume(tmp_path / "state.pt")
+    longer = MetaLearner(apis(), network(9), SHAPE, changed(updates=META.updates + 1))
+    longer.resume(tmp_path / "state.pt")
+    assert longer.update == 2
     other = MetaLearner(apis(), network(9, hidden=5), SHAPE, META)
     before = copy.deepcopy(other.model)
     with pytest.raises(ValueError, match="does not fit"):
@@ -407,6 +414,13 @@ def test_files_that_do_not_fit_are_refused_and_nothing_is_changed(tmp_path):
     with pytest.raises(FileNotFoundError):
         learner.resume(tmp_path / "nothing.pt")
     assert same(learner.model, kept)
+
+
+def test_a_checkpoint_without_a_place_is_found_out_before_anybody_is_asked(tmp_path):
+    found = apis()
+    with pytest.raises(OSError):
+        meta_learn(found, network(9), SHAPE, META, checkpoint=tmp_path / "nowhere" / "state.pt")
+    assert [api.queries for api in found] == [0] * len(found)
 
 
 def test_endpoints_and_model_agree_in_classes():

@@ -93,8 +93,9 @@ def test_what_is_cached_is_not_asked_again_also_after_a_restart(tmp_path):
     assert (again.queries, len(again.cache)) == (2, 10)
     with pytest.raises(ValueError, match=r"answers of 'one' with 3 classes.*a file for each"):
         AnswerCache(path, "two", 3)
-    with pytest.raises(ValueError, match="answers of 3 classes, not 4"):
-        BlackBox(predict, 4, cache=again.cache)
+    for name, classes in (("one", 4), ("two", 3)):
+        with pytest.raises(ValueError, match=rf"of 'one' with 3 classes, not of '{name}' with {classes}"):
+            BlackBox(predict, classes, name=name, cache=again.cache)
 
 
 def test_a_cache_that_is_none(tmp_path):
@@ -314,6 +315,23 @@ def test_bytes_that_are_no_array(body):
 def test_json_that_is_no_array(body):
     with pytest.raises(ValueError):
         read(body, JSON)
+
+
+@pytest.mark.parametrize("header", ["(((", "'''", "{[]: 1}", "  x\n y", "-" * 9000 + "1", "{"])
+def test_odd_headers_are_a_value_error(header):
+    text = header.encode() + b"\n"
+    with pytest.raises(ValueError, match="npy format"):
+        read(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text, NPY)
+
+
+def test_what_was_asked_counts_whatever_it_said():
+    api = BlackBox(lambda x: np.ones((len(x), 3)), 3, budget=10)
+    for _ in range(2):
+        with pytest.raises(BadAnswer):
+            api(inputs(4))
+    with pytest.raises(BudgetExceeded):
+        api(inputs(4))
+    assert api.queries == 8
 
 
 @given(st.binary(max_size=200), st.sampled_from([NPY, JSON]))

@@ -278,6 +278,8 @@ def test_faults_of_uploads():
     assert "another model" in fault({"weight": start["weight"]}, start)
     assert "shape (2,), not (2, 2)" in fault(start | {"weight": start["bias"]}, start)
     assert "not finite" in fault(start | {"bias": start["bias"] * torch.inf}, start)
+    whole = start | {"bias": torch.full_like(start["bias"], 1_000_000, dtype=torch.int64)}
+    assert "torch.int64, not torch.float64" in fault(whole, start, 1.0)
     moved = start | {"bias": start["bias"] + torch.tensor([3.0, 4.0])}
     assert update_norm(moved, start) == pytest.approx(5)
     assert fault(moved, start, 4.9) == "its update has norm 5, accepted are 4.9"

@@ -313,6 +313,39 @@ def test_a_repair_aside_leaves_the_rounds_as_they_were():
         assert torch.equal(dict(found.model.named_parameters())[name], 0.5 * p)
 
 
+def test_a_model_aside_is_of_this_run_and_scored_in_every_round(experts):
+    def half(model, clients, counts, number):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(0.5)
+        return {}
+
+    class Dying:  # a loader of a client that is there once
+        def __init__(self):
+            self.left = 2
+
+        def __iter__(self):
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("gone")
+            return iter([blobs([0, 1, 2, 3], each=10)])
+
+    def mean(model):
+        return float(next(model.parameters()).detach().double().mean())
+
+    aside = Aside(half)
+    config = FederateConfig(rounds=3, local=LocalConfig(epochs=1))
+    found = federate(classifier(), [Dying()], 4, config, refine=aside, score=mean)
+    assert [bool(r.excluded) for r in found.history] == [False, True, True]
+    assert found.scores == [mean(found.model)] * 3
+    assert found.history[1].merged == pytest.approx(2 * found.scores[1])
+    again = federate(classifier(), [Dying()], 4, FederateConfig(rounds=0), refine=aside)
+    assert again.model is not found.model
+    for wrong in (None, Aside(half), Aside):
+        with pytest.raises(TypeError, match="Aside is of a repair"):
+            Aside(wrong)
+
+
 def test_without_counts_all_are_trusted_by_their_size(experts):
     seen = []
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from adapt.black_box import Inversion
+from adapt.federated import Aside
 from sims.few_shot import IN_FOLDER, characters, turned, turned_digits
 from sims.images import digits, event_counts, of_file, omniglot
 from sims.meta_learners import META
@@ -44,6 +45,9 @@ def test_fedftg_compares_rows_on_the_same_clients(tmp_path, capsys):
 def test_every_row_has_its_repair(row):
     found = fedftg.repair(row, (1, 8, 8), 0)
     assert (found is None) == (" + " not in row)
+    assert isinstance(found, Aside) == row.endswith(", aside")
+    if isinstance(found, Aside):
+        found = found.refine
     if " - " in row:
         assert found.config != fedftg.repair("fedavg + ftg", (1, 8, 8), 0).config
 
@@ -57,6 +61,16 @@ def test_bidf_mkd_compares_rows_and_counts_queries(tmp_path, capsys):
     asked = META.queries_of(5)
     assert rows["0, bidf-mkd"]["queries"] == asked == 2 * 80 * 21 * 50
     assert [len(rows["0, bidf-mkd"]["1"][at]) for at in ("common", "best")] == [4, 4]
+
+
+def test_a_six_is_no_nine_of_the_other_side():
+    pixels, labels, _ = digits()
+    sixes, nines = (pixels[labels == k].numpy().tobytes() for k in (6, 9))
+    for seed in range(20):
+        known = turned_digits("digit", seed)
+        train, test = ({x.numpy().tobytes() for x in part} for part in (known.train, known.test))
+        assert not (sixes in train and nines in test)
+        assert not (nines in train and sixes in test)
 
 
 @pytest.mark.parametrize("split", ["digit", "class"])
@@ -104,6 +118,8 @@ def test_turned_images_are_as_large_and_differ():
         (fedftg.main, ["--rows", "nothing"], "invalid choice"),
         (bidf_mkd.main, ["--dataset", "omniglot"], "needs --data"),
         (bidf_mkd.main, ["--dataset", "mnist"], "digits/mnist_train.npz"),
+        (fedftg.main, ["--width", "5"], "--width must be even"),
+        (bidf_mkd.main, ["--quick", "--rows", "no replay"], "--quick has the rows"),
         (bidf_mkd.main, ["--tasks", "0"], "whole number >= 1"),
     ],
 )
