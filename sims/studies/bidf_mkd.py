@@ -8,7 +8,8 @@ classes, a network of two layers, one CPU core. Test tasks are of real images of
 digit of digits, that no endpoint knows: 5 ways, 1 or 5 shots, 15 queries. Every arm is adapted twice: all
 with the rate that is meta-learned with, and each with the one that is best for it on tasks of the validation
 classes, which is the harder comparison: a network that has learned nothing then learns faster. Intervals are
-95 %, paired, over all test tasks of all seeds. Rows:
+95 %, paired, over all test tasks of all seeds, which says how sure these few models are apart, and over
+seeds, which says what other endpoints and classes would do. Rows:
 
     random           a network that has learned nothing
     clone            a network that has learned the answers of the endpoint that is best at its own test
@@ -16,7 +17,7 @@ classes, which is the harder comparison: a network that has learned nothing then
     plain query      the query is a second support: no boundary
     same query       the query is the support
     no replay        without tasks of the memory
-    real data        MAML on real images of the training classes, which no endpoint gives away: an upper bound
+    real data        MAML on real images of the training classes, which no endpoint gives away
 
 What --json has already is not computed again. Exit status as of `sims.compare`.
 """
@@ -109,7 +110,13 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     for shots in map(str, args.shots):
         for at, words in (("common", f"rate {RATE} for all"), ("best", "each at its best rate")):
             table = Table(
-                f"{shots}-shot, {words}", "accuracy", "minus random", "bidf-mkd minus it", "queries", "CPU s"
+                f"{shots}-shot, {words}",
+                "accuracy",
+                "minus random",
+                "over seeds",
+                "bidf-mkd minus it",
+                "queries",
+                "CPU s",
             )
             for row, runs in found.items():
                 mine = pooled(runs, shots, at)
@@ -119,11 +126,16 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
                     else signed(sign * (mine - pooled(found[other], shots, at)), 4)
                     for other, sign in (("random", 1), ("bidf-mkd", -1))
                 ]
+                if gaps[0]:
+                    apart = mine - pooled(found["random"], shots, at)
+                    gaps.insert(1, signed(apart.reshape(len(runs), -1).mean(1), 3))
+                else:
+                    gaps.insert(1, "")
                 asked, seconds = (np.mean([r[name] for r in runs]) for name in ("queries", "cpu_s"))
                 table.add_row(row, f"{mine.mean():.4f}", *gaps, f"{asked:,.0f}", f"{seconds:.0f}")
             console.print(table)
     console.print(
-        f"{args.seeds} seeds of {args.tasks} tasks; [ ]: 95 %, paired, over all tasks; queries: of all."
+        f"{args.seeds} seeds of {args.tasks} tasks; [ ]: 95 %, paired, over tasks or seeds; queries: of all."
     )
 
 
