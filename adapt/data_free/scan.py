@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,13 @@ CLEAN = Calibration(0.0, 1.0)  # a place holder, of no teachers
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """Settings of a scan: steps of its generator, the settings of that, the search (None: `search_for`)."""
+    """Settings of a scan.
+
+    steps:    of its generator.
+    settings: of that.
+    search:   None: `search_for` such inputs, without contiguity: with it fewer poisoned teachers stand out
+              from clean ones.
+    """
 
     steps: int = 200
     settings: Settings = field(default_factory=Settings)
@@ -94,7 +100,7 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
     check_bounds(bounds)
-    s, wanted = config.settings, config.search or search_for(shape, bounds)
+    s, wanted = config.settings, config.search or replace(search_for(shape, bounds), contiguity=0.0)
     generator = torch.Generator(device).manual_seed(s.config.seed)
     network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
     losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}
