@@ -56,7 +56,7 @@ from tracking.program import Parser, output, positive, run
 PROGRAM = "python -m sims.studies.lra"
 STUDIES = ("drift", "pairs", "generator")
 SETTINGS = ("images", "side", "teacher", "student", "teacher_steps", "epochs", "rounds", "bn")
-RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, where a buffer is best
+RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, a buffer is high and even there
 UPDATES: dict[str, Callable[[float], Update]] = {
     "vanilla": lambda rate: Plain(),
     "buffer": lambda rate: Replay(),

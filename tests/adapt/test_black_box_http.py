@@ -128,6 +128,8 @@ def test_a_name_is_a_name_and_never_a_path(server, method, path, tmp_path, monke
         (b"", NPY, 400),
         (b"\x80\x04K\x01.", NPY, 400),
         (b"{}", JSON, 400),
+        (b'{"x": [[1e300]]}', JSON, 400),
+        (b"\x93NUMPY\x01\x00\x04\x00(((\n", NPY, 400),
         (written(np.zeros(3), NPY), NPY, 400),
         (written(np.zeros((2, 1, 4, 4)), NPY), "application/octet-stream", 415),
         (written(np.zeros((2, 1, 4, 4)), NPY), "", 415),
@@ -152,6 +154,17 @@ def test_a_length_is_needed_and_is_a_number(server):
             lines = [f"{k}: {v}" for k, v in ({"Content-Type": NPY} | headers).items()]
             s.sendall(("POST /a HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode())
             assert s.recv(1000).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_body_of_a_question_is_not_the_next_request(server):
+    hidden = b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 10) as s:
+        s.sendall(b"GET /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(hidden) + hidden)
+        found = b""
+        while part := s.recv(1000):  # until the server closes
+            found += part
+    assert found.count(b"HTTP/1.1") == 1
+    assert b'{"classes": 3}' in found
 
 
 def test_a_model_says_nothing_of_itself_when_it_fails():
