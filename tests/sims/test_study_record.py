@@ -60,11 +60,11 @@ def test_a_study_that_is_stopped_goes_on(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     work = lra.loop
-    monkeypatch.setattr(lra, "loop", lambda *a: stopped() if a[2] == "buffer" else work(*a))
+    monkeypatch.setattr(lra, "loop", lambda *a: stopped() if a[3] == "buffer" else work(*a))
     assert lra.main(command) == 130
     kept = json.loads(path.read_text())["parts"]
     assert list(kept) == ["teacher 0", "generator, vanilla, 0"]
-    monkeypatch.setattr(lra, "loop", lambda *a: stopped() if a[2] == "vanilla" else work(*a))
+    monkeypatch.setattr(lra, "loop", lambda *a: stopped() if a[3] == "vanilla" else work(*a))
     assert lra.main(command) == 0
     found = json.loads(path.read_text())["parts"]
     assert found["generator, vanilla, 0"] == kept["generator, vanilla, 0"]
