@@ -200,7 +200,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
-    add("--side", type=positive, metavar="N", help="pixels that MNIST is scaled to; default: 28")
+    add("--side", type=positive, metavar="N", help="pixels that images are scaled to; default: as they are")
     add("--teacher", default="cnn-16", metavar="NAME", help="of images; default: cnn-16")
     add("--student", default="cnn-8", metavar="NAME", help="default: cnn-8")
     add("--teacher-steps", type=positive, default=600, metavar="N")
