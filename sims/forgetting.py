@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.data_free.context import Context
-from adapt.data_free.sources import Moment, Parts, TensorSource
+from adapt.data_free.sources import InversionSource, Moment, Parts, TensorSource
 from adapt.data_free.terms import TINY
 from sims.teachers import Task
 
@@ -38,6 +38,34 @@ class PairsOfImages(TensorSource):
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
+        self.pair = state["pair"]
+
+
+class PairsInverted(InversionSource):
+    """Inputs of the pair alone, inverted in the epoch itself: those of the last pair are not kept."""
+
+    pair = -1
+
+    def refresh(
+        self, teacher: nn.Module, student: nn.Module, moment: Moment, generator: torch.Generator
+    ) -> Parts:
+        """One more batch of the pair of the epoch."""
+        pair = moment.epoch % (self.classes // 2)
+        if pair != self.pair:
+            self.pair, self.pool.x = pair, None
+        return super().refresh(teacher, student, moment, generator)
+
+    def labels(self, moment: Moment, generator: torch.Generator) -> Tensor:
+        """Either of the pair."""
+        return 2 * self.pair + torch.randint(2, (self.batch,), generator=generator, device=generator.device)
+
+    def state(self) -> dict[str, Any]:
+        """The pool, of the pair."""
+        return super().state() | {"pair": self.pair}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        super().load(state)
         self.pair = state["pair"]
 
 

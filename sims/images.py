@@ -20,6 +20,7 @@ from sims.world import Path as Way
 from sims.world import World
 
 FARTHEST = 10.0  # m; rooms are smaller
+AIRLIGHT = 0.9  # what haze looks like where nothing is seen through it
 FILES = {"mnist": "digits/mnist_train.npz", "nmnist": "nmnist/nmnist_800.zip"}  # in a folder of data
 LABELLED = ("digits", *FILES)
 
@@ -154,8 +155,15 @@ def omniglot(path: str | Path, side: int = 16) -> Images:
     )
 
 
-def rooms(n: int, side: int = 32, seed: int = 0) -> Images:
-    """Frames and depth of n random ray-cast rooms, one of each."""
+def rooms(n: int, side: int = 32, seed: int = 0, haze: float = 0.0) -> Images:
+    """Frames and depth of n random ray-cast rooms, one of each.
+
+    Args:
+        n:    rooms.
+        side: of frames, pixels.
+        seed: of the first room; the others follow.
+        haze: b per m of smoke or fog: what is d away keeps exp(-b d) of its contrast (Koschmieder 1924).
+    """
     frames, depth = [], []
     for k in range(seed, seed + n):
         rng = np.random.default_rng(k)
@@ -164,8 +172,10 @@ def rooms(n: int, side: int = 32, seed: int = 0) -> Images:
         view = world.view(Pinhole.of(side, side, side * rng.uniform(0.8, 1.3)), pose, 0.0)
         frames.append(view.image)
         depth.append(view.depth)
-    pixels = torch.from_numpy(np.stack(frames)).float()[:, None]
-    return Images(pixels, torch.zeros(n, dtype=torch.int64), torch.from_numpy(np.stack(depth)).float())
+    seen, far = np.stack(frames), np.stack(depth)
+    through = np.exp(-haze * far)
+    pixels = torch.from_numpy(seen * through + AIRLIGHT * (1 - through)).float()[:, None]
+    return Images(pixels, torch.zeros(n, dtype=torch.int64), torch.from_numpy(far).float())
 
 
 def split(images: Images, test: int, seed: int = 0) -> tuple[Images, Images]:

@@ -151,7 +151,7 @@ class InversionSource:
 
     Args:
         shape:   of one input.
-        classes: how many; each batch is given random labels.
+        classes: how many; each batch is given random labels, see `labels`.
         terms:   of the loss.
         make:    () -> a new generator whose weights and z are optimized (CMI), or None: the inputs are
                  (DeepInversion).
@@ -188,7 +188,7 @@ class InversionSource:
     ) -> Parts:
         """One more batch in the pool."""
         device = generator.device
-        labels = torch.randint(self.classes, (self.batch,), generator=generator, device=device)
+        labels = self.labels(moment, generator)
         size = self.shape if self.make is None else (self.nz,)
         z = torch.randn(self.batch, *size, generator=generator, device=device).requires_grad_()
         network = None if self.make is None else self._made(generator)
@@ -215,6 +215,10 @@ class InversionSource:
             optimizer.step()
         self.pool.put(best)
         return {name: value.detach() for name, value in parts.items()}
+
+    def labels(self, moment: Moment, generator: torch.Generator) -> Tensor:
+        """Classes (batch,) that the next batch is to be of: any. A curriculum is a class with others."""
+        return torch.randint(self.classes, (self.batch,), generator=generator, device=generator.device)
 
     def _made(self, generator):
         assert self.make is not None

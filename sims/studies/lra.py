@@ -3,12 +3,14 @@
 Patel, Mopuri, Qiu (LRA, CVPR 2023) replay earlier inputs by a meta step, and report for CIFAR-100, ResNet-34
 to ResNet-18, 77.21 % against 76.93 % of PRE-DFKD, with higher means and lower variances over epochs than
 buffers and autoencoders have; the released code leaves the meta gradient out. Here: 8 x 8 digits (MNIST or
-event counts with --dataset), networks of some thousand weights, minutes of one core. Three studies:
+event counts with --dataset), networks of some thousand weights, minutes of one core. Four studies:
 
     drift      no generator: unlabelled images of one pair of classes an epoch, the pairs take turns; LRA's
                step alone is seen. Five pairs, 20 epochs of 16 steps, as strong a forgetting as there can be.
     pairs      the same without data: a generator is asked for one pair of classes an epoch, in twice as
                many epochs.
+    inverted   drift without data: each epoch begins with nothing and inverts the teacher for one pair of
+               classes, by generators that start anew.
     generator  the whole method, without data, against the rows below.
 
     vanilla       new inputs alone
@@ -42,11 +44,12 @@ from adapt.data_free import terms
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import RingBuffer
+from adapt.data_free.networks import generator
 from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, priors, wanted
 from adapt.data_free.sources import GeneratorSource, TensorSource
 from adapt.data_free.stability import stability
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
-from sims.forgetting import InPair, PairsOfImages
+from sims.forgetting import InPair, PairsInverted, PairsOfImages
 from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
@@ -54,7 +57,7 @@ from sims.teachers import Task, fresh, scores, task_of, trained
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
-STUDIES = ("drift", "pairs", "generator")
+STUDIES = ("drift", "pairs", "inverted", "generator")
 SETTINGS = ("images", "side", "teacher", "student", "teacher_steps", "epochs", "rounds", "bn")
 RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, a buffer is high and even there
 UPDATES: dict[str, Callable[[float], Update]] = {
@@ -91,6 +94,25 @@ def pairs(task: Task, teacher: nn.Module, student: nn.Module, name: str, setting
     return [row["accuracy"] for row in d.fit()]
 
 
+def inverted(
+    task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings
+) -> list[float]:
+    """Accuracies after each epoch of the study of pairs that are inverted."""
+    c = settings.config  # rounds and steps of the drift study: four batches of a pair, four steps after each
+    config = replace(c, epochs=max(4 * c.epochs // 3, 1), rounds=max(c.rounds // 4, 1), steps=4)
+    losses = {
+        "bn": (settings.bn, terms.bn_statistics()),
+        "one hot": (1.0, terms.one_hot()),
+        "adversarial": (0.5, terms.adversarial("js")),
+    }
+    make = partial(generator, task.shape, settings.nz, settings.width)
+    source = PairsInverted(task.shape, task.classes, losses, make, settings.nz, c.batch, rate=5e-3, steps=60)
+    ring = RingBuffer(capacity=10, every=1, fraction=1 / 4)
+    d = Distiller(teacher, student, source, UPDATES[name](c.rate), ring, config)
+    d.evaluate = scores(task)
+    return [row["accuracy"] for row in d.fit()]
+
+
 def loop(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings) -> list[float]:
     """Accuracies after each epoch of the generator study."""
     if name == "clean":
@@ -121,6 +143,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
         studies: dict[str, tuple[Sequence[str], Callable[..., list[float]], Any]] = {
             "drift": (tuple(UPDATES), drift, seed),
             "pairs": (tuple(UPDATES), pairs, settings),
+            "inverted": (tuple(UPDATES), inverted, settings),
             "generator": (args.rows or (*UPDATES, "vae", "clean"), loop, settings),
         }
         for kind in (kind for kind in STUDIES if kind in args.studies):

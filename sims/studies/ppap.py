@@ -148,7 +148,8 @@ def knows(guide: Guide, x0: Tensor, labels: Tensor, ranges: Ranges, model: Diffu
 def one_depth(seed: int, model: Diffusion, args: Any, console: Console) -> Rows:
     """Errors of the logarithm of depth of rooms that were asked for, by a judge."""
     side = model.size[1]
-    data, asked = rooms(args.rooms, side, ROOMS), rooms(min(args.samples, 64), side, ROOMS_TEST)
+    data = rooms(args.rooms, side, ROOMS, args.haze)
+    asked = rooms(min(args.samples, args.asked), side, ROOMS_TEST, args.haze)
     assert data.depth is not None
     x, wanted = model.scaled(data.pixels), data.depth.log()
     networks = []
@@ -241,6 +242,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--rooms", type=positive, default=1500, metavar="N", help="for depth's guide and judge; default: 1500"
     )
+    add("--asked", type=positive, default=64, metavar="N", help="rooms that are asked for; default: 64")
+    add(
+        "--haze",
+        type=float,
+        default=0.0,
+        metavar="B",
+        help="per m, in rooms, as the model knows it; default: 0",
+    )
     add("--seeds", type=positive, default=3, metavar="N", help="guides, judges, experts; default: 3")
     add("--seed", type=natural, default=0, help="the first of them")
     add("--experts", type=positive, default=5, metavar="N", help="default: 5")
@@ -267,6 +276,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.quick:
         args.seeds, args.steps, args.judge, args.pool, args.samples, args.sampler = 1, 6, 6, 40, 40, 3
         args.scales, args.rooms, args.experts = [2.0], 12, 2
+    if not 0 <= args.haze < 100:
+        parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
     if args.samples < 2 or not all(0 < s < 1e4 for s in args.scales):
         parser.error("--samples must be at least 2 and every --scales positive")
     return args

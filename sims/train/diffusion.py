@@ -134,7 +134,7 @@ def train(args: argparse.Namespace) -> None:
     fast, skipped = distilled(of_teacher, model)
     model.network.cpu(), fast.network.cpu()
     result: dict[str, Any] = {
-        "images": kind if kind == "rooms" else Path(args.images).name,
+        "images": f"rooms, haze {args.haze:g} per m" if kind == "rooms" else Path(args.images).name,
         "number": len(kept.pixels),
         "size": list(model.size),
         "parameters": sum(p.numel() for p in model.network.parameters()),
@@ -202,7 +202,7 @@ def _data(args: argparse.Namespace) -> tuple[str, Images]:
     if args.images == "digits":
         return "digits", digits()
     if args.images == "rooms":
-        return "rooms", rooms(args.rooms, args.side or SIDE, args.seed)
+        return "rooms", rooms(args.rooms, args.side or SIDE, args.seed, args.haze)
     images = of_file(args.images, labelled=False)
     return "file", images if args.side is None else images.sized(args.side)
 
@@ -218,6 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="digits, rooms, or an .npz of x and y; default: digits",
     )
     add("--rooms", type=positive, default=3000, metavar="N", help="frames of as many rooms; default: 3000")
+    add(
+        "--haze",
+        type=float,
+        default=0.0,
+        metavar="B",
+        help="per m, in rooms, so that depth shows; default: 0",
+    )
     add("--side", type=positive, help=f"pixels of frames of rooms, {SIDE} by default, or to scale a file to")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
     add("--width", type=positive, metavar="C", help="channels of the network; default: by the images")
@@ -229,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=output, metavar="FILE.safetensors", help="weights, and beside them FILE-fast and so on")
     args = parser.parse_args(argv)
     check_places(parser, args)
+    if not 0 <= args.haze < 100:
+        parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
     if not 0 < args.scale <= 100:
         parser.error("--scale must be larger than 0, at most 100")
     return run(PROGRAM, lambda: train(args))

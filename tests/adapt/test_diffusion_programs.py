@@ -135,7 +135,7 @@ def test_bad_arguments_of_sampling_are_one_line(argv, capsys):
 
 
 @pytest.mark.parametrize("module", [train, ppap, tbcm, synthetic])
-@pytest.mark.parametrize("argv", [["--scale", "x"], ["--seeds", "0"], ["--other"]])
+@pytest.mark.parametrize("argv", [["--scale", "x"], ["--seeds", "0"], ["--haze", "-1"], ["--other"]])
 def test_bad_arguments_of_diffusion_programs_are_one_line(module, argv, capsys):
     with pytest.raises(SystemExit) as end:
         module.main(argv)
@@ -181,6 +181,9 @@ def test_rooms_have_frames_and_depth_and_splits_do_not_overlap():
     assert found.depth.shape == (3, 12, 12)
     assert torch.equal(found.pixels, rooms(3, 12, seed=5).pixels)
     assert float(found.pixels.std()) > 0.03
+    hazy = rooms(3, 12, seed=5, haze=0.5)
+    kept = (hazy.pixels - 0.9) / (found.pixels - 0.9)  # of the contrast to the haze
+    torch.testing.assert_close(-kept.log()[:, 0] / 0.5, found.depth, atol=1e-3, rtol=1e-3)
     images = digits()
     one, two = split(images, 500)
     assert (len(one.pixels), len(two.pixels)) == (1297, 500)

@@ -6,7 +6,8 @@ from torch import nn
 
 from adapt.data_free.context import Context
 from adapt.data_free.sources import Moment
-from sims.forgetting import InPair, PairsOfImages
+from adapt.data_free.terms import one_hot
+from sims.forgetting import InPair, PairsInverted, PairsOfImages
 from sims.teachers import Task
 
 
@@ -22,6 +23,22 @@ def test_images_are_of_the_pair_of_the_epoch(epoch, pair):
     generator = torch.Generator().manual_seed(0)
     source.refresh(teacher, teacher, Moment(epoch, 0, False, 0.0), generator)
     assert {round(10 * float(v)) for v in source.sample(200, generator).flatten()} == pair
+
+
+def test_what_is_inverted_is_of_the_pair_of_the_epoch_and_forgotten_after_it():
+    source, teacher = (
+        PairsInverted((10,), 10, {"one hot": (1.0, one_hot())}, rate=0.3, steps=40),
+        nn.Identity(),
+    )
+    generator = torch.Generator().manual_seed(0)
+    for epoch, pair, kept in ((0, {0, 1}, 64), (0, {0, 1}, 128), (3, {6, 7}, 64), (5, {0, 1}, 64)):
+        source.refresh(teacher, teacher, Moment(epoch, 0, False, 0.0), generator)
+        assert len(source.pool.x) == kept
+        assert set(source.sample(200, generator).argmax(1).tolist()) == pair
+    other = PairsInverted((10,), 10, {}, steps=1)
+    other.load(source.state())
+    assert other.pair == 0
+    assert torch.equal(other.pool.x, source.pool.x)
 
 
 def test_a_generator_loses_nothing_on_what_the_teacher_takes_for_the_pair():
