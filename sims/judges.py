@@ -53,6 +53,10 @@ class DepthJudge(nn.Module):
         self.three = nn.Sequential(*_stage(2 * width, 2 * width, 2), *_stage(2 * width, 2 * width, 1))
         self.out = nn.Sequential(*_stage(5 * width, width, 1), nn.Conv2d(width, 1, 1))
 
+    def features(self, x: Tensor) -> Tensor:
+        """(b, 2 width) the coarsest of what it goes by, over all of an image."""
+        return self.three(self.two(self.one(x))).mean((2, 3))
+
     def forward(self, x: Tensor) -> Tensor:
         """Logarithms of depth (b, h, w) of x (b, 1, h, w)."""
         one = self.one(x)
@@ -99,6 +103,6 @@ def accuracy(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> 
     return float((said(network, x).argmax(1) == labels).float().mean())
 
 
-def distance(judge: Judge, x: Tensor, real: Tensor) -> float:
+def distance(judge: Judge | DepthJudge, x: Tensor, real: Tensor) -> float:
     """Frechet distance of samples x (n, ...) to real images (m, ...) by a judge's features."""
     return frechet(said(judge.features, x).numpy(), said(judge.features, real).numpy())

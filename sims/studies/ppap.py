@@ -10,12 +10,14 @@ samples instead of hundreds of thousands. Rows:
     denoised         the guide as it is, shown what the model takes the clean image for
     ppap 1, ppap N   experts of one range of noise and of N, taught by the guide on the model's samples
     labels 1, N      the same experts taught by labels of real images
+    none, fast; ppap N, fast  with --fast, its consistency model: not led, and led by climbs between jumps
 
 Accuracy is whether a judge, another network trained apart, sees in a sample the class that was asked for;
 distance is Frechet's, of the judge's features, to real images. The same scale means different things to
 different guides, so whole fronts are shown. With --depth a regressor of depth is the guide of a model of
 ray-cast rooms: the error is that of the logarithm of depth, by another network, between a sample and the
-room that was asked for. What --json has already is not computed again. Exit status as of `sims.compare`.
+room that was asked for, beside the distance of samples to rooms. What --json has already is not computed
+again. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -32,12 +34,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.diffusion.experts import Experts
-from adapt.diffusion.guidance import Guidance, Guide, denoised, guided, raw, toward_class, toward_values
+from adapt.diffusion.guidance import (
+    Guidance,
+    Guide,
+    denoised,
+    guided,
+    guided_jump,
+    raw,
+    toward_class,
+    toward_values,
+)
 from adapt.diffusion.guides import Guide as Classifier
 from adapt.diffusion.guides import MapGuide
 from adapt.diffusion.model import Diffusion, load
 from adapt.diffusion.ranges import Ranges
-from adapt.diffusion.sampling import even, gaussian, integrate
+from adapt.diffusion.sampling import even, gaussian, integrate, jump, jumps
 from adapt.diffusion.transfer import TransferConfig, classes, transfer, values
 from adapt.diffusion.trigflow import Velocity, noised
 from sims.images import Images, digits, of_file, rooms, split
@@ -69,11 +80,31 @@ def led(
         n = min(args.batch, args.samples - start)
         x = gaussian(n, model.size, sigma, generator)
         velocity: Velocity = model.network
-        if guide is not None:
-            velocity = guided(velocity, Guidance(guide, loss(start, n), scale, sigma))
+        guidance = None if guide is None else Guidance(guide, loss(start, n), scale, sigma)
         with torch.no_grad():
-            parts.append(integrate(velocity, x, even(args.sampler), order=1))
+            if model.jumps and guidance is not None:
+                x = guided_jump(velocity, x, jumps(args.jumps), guidance, generator, args.climbs)
+            elif model.jumps:
+                x = jump(velocity, x, jumps(args.jumps), generator, sigma)
+            else:
+                velocity = velocity if guidance is None else guided(velocity, guidance)
+                x = integrate(velocity, x, even(args.sampler), order=1)
+        parts.append(x)
     return torch.cat(parts)
+
+
+def fronts(
+    models: Sequence[Diffusion], guides: dict[str, Guide], loss: Any, score: Any, args: Any, seed: int
+) -> Rows:
+    """What `score` says of samples of all guides and scales, and of those that nobody leads."""
+    rows: Rows = {}
+    for model in models:
+        kind = ", fast" if model.jumps else ""
+        rows[f"none{kind}"] = {"0": score(led(model, None, None, 0, args, seed))}
+        for name in (f"ppap {args.experts}",) if kind else guides:
+            of_scales = {f"{s:g}": score(led(model, guides[name], loss, s, args, seed)) for s in args.scales}
+            rows[f"{name}{kind}"] = of_scales
+    return rows
 
 
 def experts_of(
@@ -91,9 +122,11 @@ def experts_of(
     return made
 
 
-def one_seed(seed: int, model: Diffusion, data: tuple[Images, Images], args: Any, console: Console) -> Rows:
+def one_seed(
+    seed: int, models: Sequence[Diffusion], data: tuple[Images, Images], args: Any, console: Console
+) -> Rows:
     """Accuracy and distance of all rows and scales, and what guides know of noised held-out images."""
-    train, test = data
+    model, (train, test) = models[0], data
     real, held = model.scaled(train.pixels), model.scaled(test.pixels)
     torch.manual_seed(100 + seed)
     classes_of = int(train.labels.max()) + 1
@@ -113,24 +146,19 @@ def one_seed(seed: int, model: Diffusion, data: tuple[Images, Images], args: Any
     if not args.no_labels:
         guides |= experts_of("labels", guide, model, (real, train.labels, F.cross_entropy), args, seed)
     target = torch.arange(args.samples) % classes_of
-    rows: Rows = {"none": {"0": _scores(judge, led(model, None, None, 0, args, seed), target, real)}}
 
     def wanted(start: int, n: int) -> Any:
         return toward_class(target[start : start + n])
 
+    def score(x: Tensor) -> list[float]:
+        return [accuracy(judge, x, target), distance(judge, x, real)]
+
+    rows = fronts(models, guides, wanted, score, args, seed)
     for name, one in guides.items():
-        rows[name] = {}
-        for scale in args.scales:
-            x = led(model, one, wanted, scale, args, seed)
-            rows[name][f"{scale:g}"] = _scores(judge, x, target, real)
-        console.print(f"seed {seed}: {name}: {rows[name]}", highlight=False)
         if name != "denoised":
             rows[name]["knows"] = knows(one, held, test.labels, ranges_of(args.ranges, args.experts), model)
+    console.print(f"seed {seed}: {rows}", highlight=False)
     return rows
-
-
-def _scores(judge: Judge, x: Tensor, target: Tensor, real: Tensor) -> list[float]:
-    return [accuracy(judge, x, target), distance(judge, x, real)]
 
 
 @torch.no_grad()
@@ -145,18 +173,19 @@ def knows(guide: Guide, x0: Tensor, labels: Tensor, ranges: Ranges, model: Diffu
     return found
 
 
-def one_depth(seed: int, model: Diffusion, args: Any, console: Console) -> Rows:
+def one_depth(seed: int, models: Sequence[Diffusion], args: Any, console: Console) -> Rows:
     """Errors of the logarithm of depth of rooms that were asked for, by a judge."""
-    side = model.size[1]
+    model, side = models[0], models[0].size[1]
     data = rooms(args.rooms, side, ROOMS, args.haze)
     asked = rooms(min(args.samples, args.asked), side, ROOMS_TEST, args.haze)
     assert data.depth is not None
     x, wanted = model.scaled(data.pixels), data.depth.log()
-    networks = []
-    for k, network in enumerate((DepthJudge(), MapGuide())):
-        torch.manual_seed(100 * (k + 1) + seed)
-        networks.append(learned(network, x, wanted, F.mse_loss, steps=args.judge, seed=100 * (k + 1) + seed))
-    judge, guide = networks
+    torch.manual_seed(100 + seed)
+    judge = DepthJudge()
+    learned(judge, x, wanted, F.mse_loss, steps=args.judge, seed=100 + seed)
+    torch.manual_seed(200 + seed)
+    guide = MapGuide()
+    learned(guide, x, wanted, F.mse_loss, steps=args.judge, seed=200 + seed)
     samples = model.sample(args.pool, torch.Generator().manual_seed(300 + seed))
     guides: dict[str, Guide] = {"raw": raw(guide), "denoised": denoised(guide, model.network)}
     guides |= experts_of("ppap", guide, model, (samples, None, values), args, seed)
@@ -168,13 +197,12 @@ def one_depth(seed: int, model: Diffusion, args: Any, console: Console) -> Rows:
     def loss(start: int, n: int) -> Any:
         return toward_values(target[start : start + n])
 
-    def off(x: Tensor) -> float:
-        return float((said(judge, x) - seen).square().mean().sqrt())
+    def score(sampled: Tensor) -> list[float]:
+        off = (said(judge, sampled) - seen).square().mean().sqrt()
+        return [float(off), distance(judge, sampled, x)]
 
-    rows: Rows = {"none": {"0": [off(led(model, None, None, 0, args, seed))]}}
-    for name, one in guides.items():
-        rows[name] = {f"{s:g}": [off(led(model, one, loss, s, args, seed))] for s in args.scales}
-        console.print(f"seed {seed}: {name}: {rows[name]}", highlight=False)
+    rows = fronts(models, guides, loss, score, args, seed)
+    console.print(f"seed {seed}: {rows}", highlight=False)
     return rows
 
 
@@ -184,14 +212,19 @@ def study(args: argparse.Namespace, record: Record, images: Images) -> dict[str,
     model, console = load(args.model), Console(stderr=True)
     if model.jumps:
         raise ValueError(f"{args.model} is a consistency model; a teacher is wanted")
+    models = [model]
+    if args.fast:
+        models.append(load(args.fast))
+        if not models[1].jumps or models[1].size != model.size:
+            raise ValueError(f"{args.fast} is no consistency model of images of {model.size}")
     seeds = range(args.seed, args.seed + args.seeds)
     if args.depth:
-        return {"seeds": [record.part(f"{s}", partial(one_depth, s, model, args, console)) for s in seeds]}
+        return {"seeds": [record.part(f"{s}", partial(one_depth, s, models, args, console)) for s in seeds]}
     images = images.sized(model.size[-1])
     if images.pixels.shape[1:] != model.size:
         raise ValueError(f"images are of {tuple(images.pixels.shape[1:])}, the model makes {model.size}")
     data = split(images, HELD_OUT)
-    return {"seeds": [record.part(f"{s}", partial(one_seed, s, model, data, args, console)) for s in seeds]}
+    return {"seeds": [record.part(f"{s}", partial(one_seed, s, models, data, args, console)) for s in seeds]}
 
 
 def show(found: dict[str, Any], args: argparse.Namespace) -> None:
@@ -202,15 +235,16 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     for name in names:
         cells = []
         for scale in args.scales:
-            key = f"{scale:g}" if name != "none" else "0"
+            key = "0" if "0" in seeds[0][name] else f"{scale:g}"
             cells.append(" / ".join(f"{v:.3f}" for v in np.mean([row[name][key] for row in seeds], 0)))
         known = np.mean([row[name]["knows"] for row in seeds], 0) if "knows" in seeds[0][name] else []
         table.add_row(name, *cells, " ".join(f"{v:.3f}" for v in known))
     console.print(table)
-    what = "error of log depth" if args.depth else "accuracy / Frechet distance"
+    what = f"{'error of log depth' if args.depth else 'accuracy'} / Frechet distance"
     console.print(f"{what}, means over {len(seeds)} seeds.")
     first, many = "ppap 1", f"ppap {args.experts}"
     pairs = [(many, first), (many, "raw")] if args.experts > 1 else [(first, "raw")]
+    pairs += [(f"{many}, fast", many)] if args.fast else []
     for one, other in pairs:
         for scale in args.scales:
             gap = np.array([np.subtract(row[one][f"{scale:g}"], row[other][f"{scale:g}"]) for row in seeds])
@@ -268,6 +302,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--scales", nargs="+", type=float, default=[1.0, 3.0, 7.5], metavar="S", help="default: 1 3 7.5")
     add("--samples", type=positive, default=500, metavar="N", help="for each cell; default: 500")
     add("--sampler", type=positive, default=25, metavar="N", help="steps; default: 25")
+    add("--fast", metavar="NAME", help="a consistency model of --model, which is led as well")
+    add("--jumps", type=positive, default=4, metavar="N", help="of it; default: 4")
+    add("--climbs", type=positive, default=2, metavar="N", help="at each of its times; default: 2")
     add("--batch", type=positive, default=250, metavar="N", help="samples at once; default: 250")
     add("--no-labels", action="store_true", help="leave out the rows that learn from labels")
     add("--quick", action="store_true", help="one seed, a few steps, to see that it runs")
@@ -278,6 +315,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.scales, args.rooms, args.experts = [2.0], 12, 2
     if not 0 <= args.haze < 100:
         parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
+    if args.fast and args.jumps < 2:
+        parser.error("--jumps must be at least 2: one starts at pure noise, where there is nothing to see")
     if args.samples < 2 or not all(0 < s < 1e4 for s in args.scales):
         parser.error("--samples must be at least 2 and every --scales positive")
     return args

@@ -232,8 +232,10 @@ def test_the_studies_run(trained, tmp_path, capsys):
     assert {"0, tbcm", "0, scm", "0, trained", *(f"cost, {arm}" for arm in tbcm.COSTS)} < set(found)
     assert ppap.main(["--quick", *json_of("ppap")]) == 0
     assert list(parts("ppap")["0"]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
-    assert ppap.main(["--quick", "--depth", *json_of("depth")]) == 0
-    assert "ppap 2" in parts("depth")["0"]
+    fast = str(folder / "d-fast.safetensors")
+    assert ppap.main(["--quick", "--depth", "--haze", "0.3", "--fast", fast, *json_of("depth")]) == 0
+    assert list(parts("depth")["0"])[-3:] == ["ppap 2", "none, fast", "ppap 2, fast"]
+    assert ppap.main(["--quick", "--depth", "--fast", model]) == 2  # is no consistency model
     assert ppap.main(["--quick", *json_of("depth")]) == 2  # of other settings
     assert synthetic.main(["--quick", *json_of("synthetic")]) == 0
     assert set(parts("synthetic")) == {f"0, {name}" for name in synthetic.ROWS}
