@@ -1,6 +1,7 @@
 """Samples of shipped or own diffusion models: `python -m adapt.diffusion sample --help`.
 
     python -m adapt.diffusion sample --guide classifier --class 7 --n 64 --out sheet.png
+    python -m adapt.diffusion sample --model rooms-fast --guide depth --depth room.npy --out rooms.png
 
 Exit status: 0 done, 1 failed, 2 bad input.
 """
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from adapt.diffusion.experts import load_experts
-from adapt.diffusion.guidance import toward_class
-from adapt.diffusion.guides import Guide, load_guide
-from adapt.diffusion.model import SHIPPED, beside, load
+from adapt.diffusion.guidance import GuideLoss, toward_class, toward_values
+from adapt.diffusion.guides import Guide, MapGuide, load_guide
+from adapt.diffusion.model import SHIPPED, Diffusion, beside, load
 from adapt.diffusion.ppap import sample
 from tracking.formats.files import atomic_write
 from tracking.formats.weights import found
@@ -55,16 +56,42 @@ def work(args: argparse.Namespace) -> None:
     else:
         guide = load_guide(args.guide_weights or beside(args.model, args.guide))
         path = found(args.experts, SHIPPED) if args.experts else beside(args.model, f"{args.guide}-experts")
-        if not isinstance(guide, Guide) or guide.classes <= args.label:
-            known = guide.classes if isinstance(guide, Guide) else 0
-            raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
-        wanted = toward_class(args.label)
-        x = sample(
-            model, load_experts(path, guide), wanted, args.n, generator, scale=args.scale, steps=args.steps
-        )
+        experts = load_experts(path, guide)
+        wanted, climbs = _wanted(guide, model, args), 2 if args.guide == "classifier" else 5
+        steps = 8 if args.guide == "depth" and model.jumps and args.steps is None else args.steps
+        x = sample(model, experts, wanted, args.n, generator, scale=args.scale, steps=steps, climbs=climbs)
     with atomic_write(args.out, binary=True) as file:
         Image.fromarray(sheet(model.pixels(x))).save(file, "png")
     print(f"{args.n} samples in {args.out}")
+
+
+def _wanted(guide: Guide | MapGuide, model: Diffusion, args: argparse.Namespace) -> GuideLoss:
+    if args.guide == "depth":
+        if not isinstance(guide, MapGuide):
+            raise ValueError("the guide is a classifier; one of depth is wanted")
+        return toward_values(_log_depth(args.depth, model.size[1:]))
+    known = guide.classes if isinstance(guide, Guide) else 0
+    if args.label >= known:
+        raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
+    return toward_class(args.label)
+
+
+def _log_depth(path: str, size: Sequence[int]) -> Tensor:
+    """(h, w) logarithms of depth of a file, m, each pixel as it is nearest; unknown ones are NaN."""
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy of numbers: {error}") from None
+    if (
+        not isinstance(depth, np.ndarray)
+        or depth.ndim != 2
+        or not depth.size
+        or depth.dtype.kind not in "fiu"
+    ):
+        raise ValueError(f"{path} must hold a depth map (h, w) in m")
+    log = torch.from_numpy(depth.astype(np.float32))
+    log = torch.where(log > 0, log, torch.nan).log()
+    return torch.nn.functional.interpolate(log[None, None], tuple(size), mode="nearest-exact")[0, 0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     add = commands.add_parser("sample").add_argument
     add("--model", default="digits", metavar="NAME", help="shipped weights or a file; default: digits")
-    add("--guide", choices=("classifier",), help="what leads the samples; default: nothing")
-    add("--class", dest="label", type=natural, metavar="K", help="that the guide is to see")
+    add("--guide", choices=("classifier", "depth"), help="what leads the samples; default: nothing")
+    add("--class", dest="label", type=natural, metavar="K", help="that a classifier is to see")
+    add("--depth", metavar="FILE.npy", help="m (h, w), that a guide of depth is to see")
     add("--guide-weights", metavar="FILE", help="of the guide; default: beside the model")
     add("--experts", metavar="FILE", help="of the guide; default: beside the model")
     add("--scale", type=float, metavar="S", help="of the guidance; 0: none; default: 3, or 10 of fast models")
@@ -83,8 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=natural, default=0)
     add("--out", type=output, required=True, metavar="FILE.png", help="a sheet of all samples")
     args = parser.parse_args(argv)
-    if (args.guide is None) != (args.label is None):
-        parser.error("--guide and --class go together")
+    if (args.guide == "classifier") != (args.label is not None):
+        parser.error("--guide classifier and --class go together")
+    if (args.guide == "depth") != (args.depth is not None):
+        parser.error("--guide depth and --depth go together")
     if args.guide is None and (args.guide_weights, args.experts, args.scale) != (None, None, None):
         parser.error("--guide-weights, --experts and --scale are for a --guide")
     if args.scale is not None and not 0 <= args.scale < 1e4:

@@ -64,7 +64,7 @@ def toward_class(label: int | Tensor) -> GuideLoss:
 
 
 def toward_map(labels: Tensor) -> GuideLoss:
-    """Mean cross-entropy of pixels to a label map (h, w) or (b, h, w), of logits (b, k, h, w)."""
+    """Cross-entropy, summed over pixels, to a label map (h, w) or (b, h, w), of logits (b, k, h, w)."""
 
     def loss(said: Tensor) -> Tensor:
         if said.ndim != 4 or said.shape[-2:] != labels.shape[-2:]:
@@ -76,15 +76,17 @@ def toward_map(labels: Tensor) -> GuideLoss:
                 f"the guide tells {said.shape[1]} classes apart, the map has {int(labels.max())}"
             )
         target = labels.to(said.device).expand(len(said), *labels.shape[-2:])
-        return F.cross_entropy(said, target, reduction="none").mean((1, 2))
+        return F.cross_entropy(said, target, reduction="none").sum((1, 2))
 
     return loss
 
 
 def toward_values(values: Tensor) -> GuideLoss:
-    """Mean squared difference of pixels to a map, such as depth, (...) or (b, ...) of what the guide says.
+    """Half the squared difference, summed over pixels, to a map, such as depth, (...) or (b, ...).
 
-    Pixels where the map is infinite or NaN, as depth is where nothing was seen, are left out.
+    That is minus the logarithm of a normal density of deviation 1 around what the guide says, as the
+    cross-entropy is that of a class: a scale means much the same to either. Pixels where the map is infinite
+    or NaN, as depth is where nothing was seen, are left out.
 
     Raises:
         ValueError: nothing is left of a map.
@@ -99,7 +101,7 @@ def toward_values(values: Tensor) -> GuideLoss:
         if not counts.any(1).all():
             raise ValueError("a map of what is wanted has no finite number in it")
         off = (said - wanted.to(said)).square().flatten(1)
-        return (off * counts).sum(1) / counts.sum(1)
+        return (off * counts).sum(1) / 2
 
     return loss
 

@@ -59,6 +59,7 @@ def sample(
     *,
     scale: float | None = None,
     steps: int | None = None,
+    climbs: int = 2,
 ) -> Tensor:
     """(n, c, h, w) samples that are as a guide wants them, as the model has them.
 
@@ -71,6 +72,7 @@ def sample(
         scale:     of the gradient; default: 3, or 10 of a consistency model.
         steps:     default: 25, or 4 of a consistency model; those that are led are of first order, with which
             they end nearer to real images.
+        climbs:    of a consistency model at each of its times: more follow a depth map more closely.
     Raises:
         ValueError: no sample; one step, which starts at pure noise, where there is nothing that a guide sees.
     """
@@ -81,5 +83,5 @@ def sample(
     guidance = Guidance(experts, loss, scale, model.network.sigma)
     x = model.noise(n, generator)
     if model.jumps:
-        return guided_jump(model.network, x, jumps(steps), guidance, generator)
+        return guided_jump(model.network, x, jumps(steps), guidance, generator, climbs)
     return integrate(guided(model.network, guidance), x, even(steps), order=1 if scale else 2)

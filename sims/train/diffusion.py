@@ -7,8 +7,9 @@ Stages, each saved about every minute and gone on with by the same command:
     distil   a copy becomes a consistency model of one or two steps; no image is seen (TBCM)
 
 With labels there are also a classifier, which learns of them and is the guide, and experts, which do not:
-they learn from the classifier on samples of the first stage (PPAP). These two take a minute and are not saved
-half-way. Progress goes to standard error, the result to standard output. Exit status as of `sims.compare`.
+they learn from the classifier on samples of the first stage (PPAP). Rooms have a guide that learns their
+depth, and its experts. These two take minutes and are not saved half-way. Progress goes to standard error,
+the result to standard output. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -24,20 +25,22 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
 
 from adapt.diffusion.experts import Experts
-from adapt.diffusion.guidance import toward_class
-from adapt.diffusion.guides import Guide, save_guide
+from adapt.diffusion.guidance import toward_class, toward_values
+from adapt.diffusion.guides import Guide, MapGuide, save_guide
 from adapt.diffusion.model import Diffusion
 from adapt.diffusion.network import UNet
 from adapt.diffusion.ppap import ppap, sample
 from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.tbcm import Config, Student, tbcm
 from adapt.diffusion.teacher import teach
-from adapt.diffusion.transfer import TransferConfig, classes
+from adapt.diffusion.transfer import TransferConfig, classes, values
 from perception.training import Run
 from sims.images import Images, digits, of_file, rooms, split
-from sims.judges import Judge, accuracy, distance, learned
+from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
 from sims.train.plan import Plan, check_places
 from tracking.formats.files import atomic_write
 from tracking.formats.weights import digest
@@ -52,9 +55,7 @@ SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and level
 
 CARD = """# {name}
 
-Weights of `adapt.diffusion`, trained by `python -m sims.train.diffusion`; MIT licence. Distances are
-Frechet's, of 64 features of a classifier that was trained apart, to the images trained on; accuracy is that
-classifier's.
+Weights of `adapt.diffusion`, trained by `python -m sims.train.diffusion`; MIT licence.{scored}
 
 | | |
 |---|---|
@@ -62,6 +63,9 @@ classifier's.
 
 Samples look like those images and like nothing else.
 """
+SCORES = """ Distances are
+Frechet's, of features of a network that was trained apart, to the images trained on; accuracy, or the error
+of depth, is that network's."""
 
 
 def taught(plan: Plan, images: Images, width: int, levels: int, batch: int = 64) -> Diffusion:
@@ -86,18 +90,24 @@ def distilled(plan: Plan, model: Diffusion, config: Config | None = None) -> tup
     return replace(model, network=student.velocity.eval(), jumps=True), int(student.skipped)
 
 
-def guide_of(plan: Plan, model: Diffusion, images: Images, width: int = 24) -> Guide:
-    """A classifier that has learned clean images and their labels."""
-    torch.manual_seed(plan.seed + 2)
-    guide = Guide(images.pixels.shape[1], int(images.labels.max()) + 1, width)
-    learned(guide, model.scaled(images.pixels), images.labels, steps=plan.steps["guide"], seed=plan.seed + 2)
+def guide_of(plan: Plan, model: Diffusion, images: Images, width: int = 24) -> Guide | MapGuide:
+    """A classifier that has learned clean images and their labels, or a network of the logarithm of depth."""
+    x, seed, steps = model.scaled(images.pixels), plan.seed + 2, plan.steps["guide"]
+    torch.manual_seed(seed)
+    if images.depth is not None:
+        of_depth = MapGuide(x.shape[1], width)
+        learned(of_depth, x, images.depth.log(), F.mse_loss, steps=steps, seed=seed)
+        return of_depth
+    guide = Guide(x.shape[1], int(images.labels.max()) + 1, width)
+    learned(guide, x, images.labels, steps=steps, seed=seed)
     return guide
 
 
-def experts_of(plan: Plan, guide: Guide, model: Diffusion, ranges: int) -> Experts:
+def experts_of(plan: Plan, guide: Guide | MapGuide, model: Diffusion, ranges: int) -> Experts:
     """Experts of a guide that have learned from it on samples of the model."""
     config = TransferConfig(steps=plan.steps["experts"], seed=plan.seed + 3)
-    return ppap(guide, model, classes(), ranges=Ranges.log_snr(ranges), samples=POOL, config=config)
+    apart = classes() if isinstance(guide, Guide) else values
+    return ppap(guide, model, apart, ranges=Ranges.log_snr(ranges), samples=POOL, config=config)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -147,22 +157,26 @@ def train(args: argparse.Namespace) -> None:
         ("", partial(model.save, half=True, **result)),
         ("-fast", partial(fast.save, half=True, **result)),
     ]
-    if labelled:
+    if labelled or kept.depth is not None:
         guide = guide_of(plan, model, kept)
         experts = experts_of(plan, guide, model, args.experts)
+        name = "classifier" if isinstance(guide, Guide) else "depth"
         parts += [
-            ("-classifier", partial(save_guide, guide, **result)),
-            ("-classifier-experts", partial(experts.save, **result)),
+            (f"-{name}", partial(save_guide, guide, **result)),
+            (f"-{name}-experts", partial(experts.save, **result)),
         ]
-        result |= scores(model, fast, guide, experts, (kept, held), plan)
-    result["minutes"] = (time.process_time() - used) / 60
+        if isinstance(guide, Guide):
+            result |= scores(model, fast, guide, experts, (kept, held), plan)
+        else:
+            result |= depth_scores(model, fast, guide, experts, (kept, held), plan)
+    result["minutes"] = round((time.process_time() - used) / 60, 1)
     if args.out:
         out = Path(args.out)
         for suffix, save in parts:
             save(str(out.with_name(f"{out.stem}{suffix}.safetensors")))
         with atomic_write(out.with_suffix(".md")) as file:
             rows = "\n".join(f"| {name} | {value} |" for name, value in result.items())
-            file.write(CARD.format(name=out.stem, rows=rows))
+            file.write(CARD.format(name=out.stem, rows=rows, scored=SCORES if len(parts) > 2 else ""))
     print(json.dumps(result, indent=1))
 
 
@@ -196,6 +210,39 @@ def scores(
         found[f"accuracy, {name}"] = accuracy(judge, x, label)
         found[f"distance, {name}"] = distance(judge, x, real)
     return {name: round(value, 3) for name, value in found.items()}
+
+
+def depth_scores(
+    model: Diffusion,
+    fast: Diffusion,
+    guide: MapGuide,
+    experts: Experts,
+    data: tuple[Images, Images],
+    plan: Plan,
+) -> dict[str, float]:
+    """How far a judge's log depth of samples is from that of rooms held out whose depth was asked for."""
+    kept, held = data
+    assert kept.depth is not None
+    seed = plan.seed
+    torch.manual_seed(seed + 9)
+    judge = DepthJudge()
+    real = model.scaled(kept.pixels)
+    learned(judge, real, kept.depth.log(), F.mse_loss, steps=plan.steps["guide"], seed=seed + 9)
+    asked = model.scaled(held.pixels[: SCORED // 4])
+    wanted, seen = said(guide, asked), said(judge, asked)
+
+    def off(x: Tensor) -> float:
+        return round(float((said(judge, x) - seen).square().mean().sqrt()), 3)
+
+    found = {}
+    for name, one in (("", model), (", fast", fast)):
+        for kind, scale in (("not guided", 0.0), ("guided", None)):
+            noise = torch.Generator().manual_seed(seed + 10)
+            loss, steps = toward_values(wanted), 8 if one.jumps else None
+            x = sample(one, experts, loss, len(asked), noise, scale=scale, steps=steps, climbs=5)
+            found[f"error of log depth, {kind}{name}"] = off(x)
+            found[f"distance, {kind}{name}"] = round(distance(judge, x, real), 3)
+    return found
 
 
 def _data(args: argparse.Namespace) -> tuple[str, Images]:
