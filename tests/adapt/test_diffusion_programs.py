@@ -10,7 +10,7 @@ pytest.importorskip("peft", reason="the extra diffusion is not installed")
 
 from adapt.diffusion import __main__ as program
 from adapt.diffusion.experts import load_experts
-from adapt.diffusion.guides import load_guide
+from adapt.diffusion.guides import MapGuide, load_guide
 from adapt.diffusion.model import load
 from sims.frechet import frechet
 from sims.images import digits, of_file, rooms, split
@@ -123,6 +123,8 @@ def test_shipped_weights_are_led_to_the_class_that_is_asked_for():
     [
         ["sample", "--guide", "classifier", "--out", "x.png"],
         ["sample", "--scale", "-1", "--out", "x.png"],
+        ["sample", "--guide", "depth", "--out", "x.png"],
+        ["sample", "--depth", "x.npy", "--out", "x.png"],
         ["sample"],
         [],
     ],
@@ -132,6 +134,53 @@ def test_bad_arguments_of_sampling_are_one_line(argv, capsys):
         program.main(argv)
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") <= 2
+
+
+@pytest.mark.slow
+def test_rooms_have_a_guide_of_depth(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "POOL", 40)
+    argv = ["--images", "rooms", "--haze", "0.3", "--rooms", "60", "--side", "8", "--scale", "0.004"]
+    assert (
+        train.main([*argv, "--width", "8", "--experts", "2", "--out", str(tmp_path / "r.safetensors")]) == 0
+    )
+    names = {f"r{s}.safetensors" for s in ("", "-fast", "-depth", "-depth-experts")}
+    assert {p.name for p in tmp_path.iterdir()} == names | {"r.md"}
+    card = (tmp_path / "r.md").read_text()
+    assert "| images | rooms, haze 0.3 per m |" in card
+    assert "| error of log depth, guided, fast |" in card
+    guide = load_guide(tmp_path / "r-depth.safetensors")
+    assert isinstance(guide, MapGuide)
+    assert load_experts(tmp_path / "r-depth-experts.safetensors", guide).ranges.steps
+
+
+def test_samples_follow_a_depth_map(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    near = np.full((32, 32), 6.0)
+    near[8:24, 8:24] = 1.5  # m, a box before a wall
+    np.save(tmp_path / "a.npy", near)
+    np.save(tmp_path / "b.npy", near[::-1, :8].astype(np.float32) * np.nan)
+    np.save(tmp_path / "c.npy", near[0])
+    (tmp_path / "d.npy").write_bytes(b"no")
+    argv = [
+        "sample",
+        "--model",
+        "rooms-fast",
+        "--guide",
+        "depth",
+        "--n",
+        "4",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    assert program.main([*argv, "--depth", str(tmp_path / "a.npy")]) == 0
+    page = np.asarray(image.open(tmp_path / "a.png")).astype(float)[::4, ::4]
+    frames = [page[y : y + 16, x : x + 16] for y in (0, 17) for x in (0, 17)]
+    for frame in frames:  # what is far looks like haze
+        edge = np.concatenate((frame[:3].ravel(), frame[-3:].ravel()))
+        assert edge.mean() > frame[5:11, 5:11].mean() + 40
+    for name, said in (("b", "no finite"), ("c", "depth map"), ("d", "no .npy"), ("e", "No such file")):
+        assert program.main([*argv, "--depth", str(tmp_path / f"{name}.npy")]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", [train, ppap, tbcm, synthetic])
