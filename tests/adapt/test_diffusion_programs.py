@@ -1,6 +1,7 @@
 """Training, sampling and studies of diffusion as programs; images, judges and distances they rest on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_rooms_have_a_guide_of_depth(tmp_path, monkeypatch, capsys):
     assert "| error of log depth, guided, fast |" in card
     guide = load_guide(tmp_path / "r-depth.safetensors")
     assert isinstance(guide, MapGuide)
-    assert load_experts(tmp_path / "r-depth-experts.safetensors", guide).ranges.steps
+    assert len(load_experts(tmp_path / "r-depth-experts.safetensors", guide).ranges) == 2
 
 
 def test_samples_follow_a_depth_map(tmp_path, capsys):
@@ -178,9 +179,9 @@ def test_samples_follow_a_depth_map(tmp_path, capsys):
     for frame in frames:  # what is far looks like haze
         edge = np.concatenate((frame[:3].ravel(), frame[-3:].ravel()))
         assert edge.mean() > frame[5:11, 5:11].mean() + 40
-    for name, said in (("b", "no finite"), ("c", "depth map"), ("d", "no .npy"), ("e", "No such file")):
-        assert program.main([*argv, "--depth", str(tmp_path / f"{name}.npy")]) == 2
-        assert said in capsys.readouterr().err
+    for name, said in (("b", "no finite"), ("c", "depth map"), ("d", r"no \.npy"), ("e", "No such file")):
+        assert program.main([*argv, "--depth", str(tmp_path / f"{name}.npy")]) == (1 if name == "e" else 2)
+        assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("module", [train, ppap, tbcm, synthetic])
