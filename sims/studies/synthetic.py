@@ -79,13 +79,15 @@ def made(
     return Images(model.pixels(x), labels), 1e3 * (time.process_time() - start) / n
 
 
-def learned_of(images: Images, held: Images, args: argparse.Namespace, seed: int) -> float:
-    """Accuracy on real images of a classifier that has seen these alone."""
-    if args.events:
+def learned_of(
+    images: Images, held: Images, events: list[EventStream] | None, args: argparse.Namespace, seed: int
+) -> float:
+    """Accuracy on real images, or on events of them, of a classifier that has seen these alone."""
+    if events is not None:
         config = FitConfig(steps=args.steps, seed=seed)
         labels = [str(int(k)) for k in images.labels]
         classifier = fit(streams_of(images.pixels, 10_000 + seed), labels, config)
-        return event_accuracy(classifier, streams_of(held.pixels, 20_000), [str(int(k)) for k in held.labels])
+        return event_accuracy(classifier, events, [str(int(k)) for k in held.labels])
     torch.manual_seed(seed)
     judge = Judge()
     learned(judge, images.pixels, images.labels, steps=args.steps, seed=seed)
@@ -106,6 +108,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
         raise ValueError(f"{args.model} is a consistency model already; its teacher is wanted")
     train, held = split(digits(), HELD_OUT)
     held = held.take(slice(args.test))
+    events = streams_of(held.pixels, 20_000) if args.events else None
     found: dict[str, Any] = {name: [] for name in ROWS}
     taken: dict[str, list[float]] = {name: [] for name in models}
 
@@ -114,7 +117,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
         if name in models:
             checked = name == "fast, checked"
             images, ms = made(models[name], experts, args.number, args.scale, seed, checked)
-        return {"accuracy": learned_of(images, held, args, seed), "ms": ms}
+        return {"accuracy": learned_of(images, held, events, args, seed), "ms": ms}
 
     for seed in range(args.seed, args.seed + args.seeds):
         for name in ROWS:
