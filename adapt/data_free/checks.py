@@ -42,6 +42,20 @@ def check_teacher(teacher: nn.Module, shape: Shape, device: torch.device | str =
     return t.shape[1]
 
 
+def check_gradient(teacher: nn.Module, shape: Shape, device: torch.device | str) -> None:
+    """Whether a source that learns from a teacher can: its answers have a gradient in the inputs.
+
+    Raises:
+        ValueError: they have none, and a generator would learn nothing without a word.
+    """
+    with torch.enable_grad():
+        if not teacher(_probes(shape, device).requires_grad_()).requires_grad:
+            raise ValueError(
+                "no gradient comes back from the teacher: does its forward pass run under torch.no_grad() or "
+                "inference_mode()? A generator learns by that gradient."
+            )
+
+
 def check_student(student: nn.Module, teacher: nn.Module, shape: Shape, device: torch.device | str) -> None:
     """Ask a student, which stays as it is.
 
@@ -73,7 +87,10 @@ def check_bounds(bounds: tuple[float, float]) -> None:
     Raises:
         ValueError: they are not.
     """
-    low, high = bounds
+    try:
+        low, high = (float(b) for b in bounds)
+    except (TypeError, ValueError):
+        raise ValueError(f"bounds are two numbers, got {bounds!r}") from None
     if not (low < high and math.isfinite(high - low)):
         raise ValueError(f"bounds are the smallest and largest number of an input, got {low} and {high}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_student, check_teacher
+from adapt.data_free.checks import check_gradient, check_student, check_teacher
 from adapt.data_free.context import device_of
 from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
@@ -57,6 +57,8 @@ class Config:
             raise ValueError(f"seed must be a whole number of at most 62 bits, got {self.seed}")
         if not 0 < self.rate < math.inf or not self.clip > 0:
             raise ValueError(f"rate must be positive and finite, and clip positive, got {self}")
+        if not all(0 <= share <= 1 for share in (self.final, self.momentum, self.decay)):
+            raise ValueError(f"final, momentum and decay must be from 0 to 1, got {self}")
 
     @property
     def total(self) -> int:
@@ -152,14 +154,16 @@ class Distiller:
             save:    file of the run, written about `every` seconds and at the end.
             every:   seconds.
         Raises:
-            ValueError:   teacher and student do not go together, or the teacher is in training mode;
-                          `seconds` is negative or NaN.
+            ValueError:   teacher and student do not go together, the teacher is in training mode, or gives no
+                          gradient to a source that learns from it; `seconds` is negative or NaN.
             RuntimeError: a loss is not finite, or memory is out; the last save is as it was.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
         check_teacher(self.teacher, self.source.shape, self.device)
         check_student(self.student, self.teacher, self.source.shape, self.device)
+        if self.source.terms:
+            check_gradient(self.teacher, self.source.shape, self.device)
         begun = saved = time.monotonic()
         with untouched(self.teacher), _private(self._random), enough_memory(self.config.batch):
             while not self.done and time.monotonic() - begun < seconds:

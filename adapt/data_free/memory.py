@@ -77,10 +77,10 @@ class RingBuffer:
         return self.kept[k].to(generator.device)
 
     def remember(self, x: Tensor, teacher: nn.Module, moment: Moment, generator: torch.Generator) -> None:
-        """Keep the first inputs of the last batch of every so many epochs; at least one."""
+        """Keep the first inputs of the last batch of every so many epochs; at least two, for batch norm."""
         if not moment.last or moment.epoch < self.start or (moment.epoch - self.start) % self.every:
             return
-        part = x[: max(round(self.fraction * len(x)), 1)].detach().cpu().clone()
+        part = x[: max(round(self.fraction * len(x)), 2)].detach().cpu().clone()
         if len(self.kept) < self.capacity:
             self.kept.append(part)
         else:

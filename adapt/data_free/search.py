@@ -91,7 +91,7 @@ def search_for(shape: Shape, bounds: Bounds) -> SearchConfig:
     """
     factor = max(shape[1:]) / SIDE if len(shape) == 3 else 1.0
     factors = {"sparse": factor, "dense": factor * (bounds[1] - bounds[0]) / RANGE}
-    sized = (replace(b, size=round(b.size * factors[b.kind], 3)) for b in SEARCH.budgets)
+    sized = (replace(b, size=float(f"{b.size * factors[b.kind]:.4g}")) for b in SEARCH.budgets)
     return replace(SEARCH, budgets=tuple(sized))
 
 

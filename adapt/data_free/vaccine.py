@@ -42,7 +42,9 @@ def shuffled(teacher: nn.Module, layers: int, generator: torch.Generator) -> nn.
         for weight in weights[len(weights) - min(layers, len(weights)) :]:
             order = torch.randperm(weight.shape[1], generator=generator, device=generator.device)
             weight.copy_(weight[:, order.to(weight.device)])
-    return copied.eval().requires_grad_(False)
+    for p in copied.parameters():  # not requires_grad_ of the module, which TorchScript lacks
+        p.requires_grad_(False)
+    return copied.eval()
 
 
 def divergence(t: Tensor, suspect: Tensor) -> Tensor:

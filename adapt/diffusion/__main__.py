@@ -9,17 +9,20 @@ Exit status: 0 done, 1 failed, 2 bad input.
 import argparse
 import math
 import sys
+import tokenize
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adapt.diffusion.experts import load_experts
 from adapt.diffusion.guidance import GuideLoss, toward_class, toward_values
 from adapt.diffusion.guides import Guide, MapGuide, load_guide
 from adapt.diffusion.model import SHIPPED, Diffusion, beside, load
-from adapt.diffusion.ppap import sample
+from adapt.diffusion.ppap import CLIMBS, MAP_CLIMBS, MAP_JUMPS, sample
 from tracking.formats.files import atomic_write
 from tracking.formats.weights import found
 from tracking.program import Parser, natural, output, positive, run
@@ -57,8 +60,9 @@ def work(args: argparse.Namespace) -> None:
         guide = load_guide(args.guide_weights or beside(args.model, args.guide))
         path = found(args.experts, SHIPPED) if args.experts else beside(args.model, f"{args.guide}-experts")
         experts = load_experts(path, guide)
-        wanted, climbs = _wanted(guide, model, args), 2 if args.guide == "classifier" else 5
-        steps = 8 if args.guide == "depth" and model.jumps and args.steps is None else args.steps
+        wanted, steps, climbs = _wanted(guide, model, args), args.steps, CLIMBS
+        if args.guide == "depth" and model.jumps:
+            steps, climbs = steps or MAP_JUMPS, MAP_CLIMBS
         x = sample(model, experts, wanted, args.n, generator, scale=args.scale, steps=steps, climbs=climbs)
     with atomic_write(args.out, binary=True) as file:
         Image.fromarray(sheet(model.pixels(x))).save(file, "png")
@@ -69,18 +73,18 @@ def _wanted(guide: Guide | MapGuide, model: Diffusion, args: argparse.Namespace)
     if args.guide == "depth":
         if not isinstance(guide, MapGuide):
             raise ValueError("the guide is a classifier; one of depth is wanted")
-        return toward_values(_log_depth(args.depth, model.size[1:]))
+        return toward_values(_log_depth(args.depth, (model.size[1], model.size[2])))
     known = guide.classes if isinstance(guide, Guide) else 0
     if args.label >= known:
         raise ValueError(f"the guide tells {known} classes apart, counted from 0; wanted is {args.label}")
     return toward_class(args.label)
 
 
-def _log_depth(path: str, size: Sequence[int]) -> Tensor:
-    """(h, w) logarithms of depth of a file, m, each pixel as it is nearest; unknown ones are NaN."""
+def _log_depth(path: str, size: tuple[int, int]) -> Tensor:
+    """(h, w) logarithms of depth of a file, m: means of what is known of a pixel; unknown ones are NaN."""
     try:
         depth = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy of numbers: {error}") from None
     if (
         not isinstance(depth, np.ndarray)
@@ -89,9 +93,12 @@ def _log_depth(path: str, size: Sequence[int]) -> Tensor:
         or depth.dtype.kind not in "fiu"
     ):
         raise ValueError(f"{path} must hold a depth map (h, w) in m")
-    log = torch.from_numpy(depth.astype(np.float32))
-    log = torch.where(log > 0, log, torch.nan).log()
-    return torch.nn.functional.interpolate(log[None, None], tuple(size), mode="nearest-exact")[0, 0]
+    if depth.shape[0] * size[1] != depth.shape[1] * size[0]:
+        raise ValueError(f"{path} is of {depth.shape}; the model's images are of {size}: cut it to fit")
+    log = torch.from_numpy(depth.astype(np.float64)).log()  # of 0 and below: not finite
+    known = log.isfinite()
+    sums, shares = (F.adaptive_avg_pool2d(x[None], size)[0] for x in (log.where(known, 0), known.double()))
+    return (sums / shares).float()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--guide-weights", metavar="FILE", help="of the guide; default: beside the model")
     add("--experts", metavar="FILE", help="of the guide; default: beside the model")
     add("--scale", type=float, metavar="S", help="of the guidance; 0: none; default: 3, or 10 of fast models")
-    add("--steps", type=positive, metavar="K", help="of the sampler")
+    add("--steps", type=positive, metavar="K", help="of the sampler; default: as many as are usual")
     add("--n", type=positive, default=64, help="samples; default: 64")
     add("--seed", type=natural, default=0)
     add("--out", type=output, required=True, metavar="FILE.png", help="a sheet of all samples")

@@ -85,8 +85,9 @@ def toward_values(values: Tensor) -> GuideLoss:
     """Half the squared difference, summed over pixels, to a map, such as depth, (...) or (b, ...).
 
     That is minus the logarithm of a normal density of deviation 1 around what the guide says, as the
-    cross-entropy is that of a class: a scale means much the same to either. Pixels where the map is infinite
-    or NaN, as depth is where nothing was seen, are left out.
+    cross-entropy is that of a class: a scale that is good for 16 x 16 pixels is about as good for a class.
+    Larger maps pull harder. Pixels where the map is infinite or NaN, as depth is where nothing was seen, are
+    left out.
 
     Raises:
         ValueError: nothing is left of a map.
@@ -232,7 +233,11 @@ def guided_jump(
         guidance:  guide and scale.
         generator: of the noise between.
         climbs:    at each time.
+    Raises:
+        ValueError: no climb.
     """
+    if climbs < 1:
+        raise ValueError(f"a guide needs at least 1 climb at each time, got {climbs}")
     for k, time in enumerate(times):
         t = torch.full((len(x),), float(time), dtype=x.dtype, device=x.device)
         if k:

@@ -19,7 +19,8 @@ from adapt.diffusion.sampling import even, integrate, jumps
 from adapt.diffusion.transfer import Distance, TransferConfig, transfer
 
 STEPS = 25  # of the sampler, as in the paper
-JUMPS = 4  # of a consistency model
+JUMPS, CLIMBS = 4, 2  # of a consistency model, and steps of the guide at each of its times
+MAP_JUMPS, MAP_CLIMBS = 8, 5  # with which it follows a depth map twice as closely
 
 
 def ppap(
@@ -59,7 +60,7 @@ def sample(
     *,
     scale: float | None = None,
     steps: int | None = None,
-    climbs: int = 2,
+    climbs: int = CLIMBS,
 ) -> Tensor:
     """(n, c, h, w) samples that are as a guide wants them, as the model has them.
 

@@ -2,7 +2,7 @@
 
 Go et al. (PPAP, CVPR 2023) guide an unconditional ImageNet model of 256 pixels by ResNet-50; five experts
 that learned without data beat a single one, and both leave guides off the shelf far behind. Here: digits of
-8 x 8 pixels (or those of --images), a guide of some 70,000 parameters trained on clean images, thousands of
+8 x 8 pixels (or those of --images), a guide of some 57,000 parameters trained on clean images, thousands of
 samples instead of hundreds of thousands. Rows:
 
     none             no guide
@@ -179,6 +179,7 @@ def one_depth(seed: int, models: Sequence[Diffusion], args: Any, console: Consol
     data = rooms(args.rooms, side, ROOMS, args.haze)
     asked = rooms(min(args.samples, args.asked), side, ROOMS_TEST, args.haze)
     assert data.depth is not None
+    check_images(model, data.pixels, f"rooms with haze {args.haze:g}")
     x, wanted = model.scaled(data.pixels), data.depth.log()
     torch.manual_seed(100 + seed)
     judge = DepthJudge()
@@ -206,6 +207,20 @@ def one_depth(seed: int, models: Sequence[Diffusion], args: Any, console: Consol
     return rows
 
 
+def check_images(model: Diffusion, pixels: Tensor, what: str) -> None:
+    """Images of another kind than a model was trained on are found out by their mean and deviation.
+
+    Raises:
+        ValueError: they are.
+    """
+    mean, deviation = float(pixels.mean()), float(pixels.std())
+    if abs(mean - model.mean) > 0.1 * model.deviation or not 0.9 < deviation / model.deviation < 1.1:
+        raise ValueError(
+            f"the model was trained on images of mean {model.mean:.3f} and deviation {model.deviation:.3f}, "
+            f"{what} have {mean:.3f} and {deviation:.3f}"
+        )
+
+
 def study(args: argparse.Namespace, record: Record, images: Images) -> dict[str, Any]:
     """All seeds; images that the model was trained on, where a classifier is the guide."""
     torch.set_num_threads(1)
@@ -215,14 +230,16 @@ def study(args: argparse.Namespace, record: Record, images: Images) -> dict[str,
     models = [model]
     if args.fast:
         models.append(load(args.fast))
-        if not models[1].jumps or models[1].size != model.size:
-            raise ValueError(f"{args.fast} is no consistency model of images of {model.size}")
+        same = [(m.size, m.mean, m.deviation, m.network.sigma) for m in models]
+        if not models[1].jumps or same[0] != same[1]:
+            raise ValueError(f"{args.fast} is no consistency model of {args.model}")
     seeds = range(args.seed, args.seed + args.seeds)
     if args.depth:
         return {"seeds": [record.part(f"{s}", partial(one_depth, s, models, args, console)) for s in seeds]}
     images = images.sized(model.size[-1])
     if images.pixels.shape[1:] != model.size:
         raise ValueError(f"images are of {tuple(images.pixels.shape[1:])}, the model makes {model.size}")
+    check_images(model, images.pixels, "these")
     data = split(images, HELD_OUT)
     return {"seeds": [record.part(f"{s}", partial(one_seed, s, models, data, args, console)) for s in seeds]}
 
@@ -312,9 +329,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.quick:
         args.seeds, args.steps, args.judge, args.pool, args.samples, args.sampler = 1, 6, 6, 40, 40, 3
-        args.scales, args.rooms, args.experts = [2.0], 12, 2
+        args.scales, args.rooms, args.experts = [2.0], 60, 2
     if not 0 <= args.haze < 100:
         parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
+    if args.haze and not args.depth:
+        parser.error("--haze is for --depth")
     if args.fast and args.jumps < 2:
         parser.error("--jumps must be at least 2: one starts at pure noise, where there is nothing to see")
     if args.samples < 2 or not all(0 < s < 1e4 for s in args.scales):

@@ -107,6 +107,10 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     if models["guided"].jumps:
         raise ValueError(f"{args.model} is a consistency model already; its teacher is wanted")
     train, held = split(digits(), HELD_OUT)
+    if models["guided"].size != train.pixels.shape[1:]:
+        raise ValueError(
+            f"digits are of {tuple(train.pixels.shape[1:])}, {args.model} makes {models['guided'].size}"
+        )
     held = held.take(slice(args.test))
     events = streams_of(held.pixels, 20_000) if args.events else None
     found: dict[str, Any] = {name: [] for name in ROWS}

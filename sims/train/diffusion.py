@@ -33,7 +33,7 @@ from adapt.diffusion.guidance import toward_class, toward_values
 from adapt.diffusion.guides import Guide, MapGuide, save_guide
 from adapt.diffusion.model import Diffusion
 from adapt.diffusion.network import UNet
-from adapt.diffusion.ppap import ppap, sample
+from adapt.diffusion.ppap import MAP_CLIMBS, MAP_JUMPS, ppap, sample
 from adapt.diffusion.ranges import Ranges
 from adapt.diffusion.tbcm import Config, Student, tbcm
 from adapt.diffusion.teacher import teach
@@ -50,6 +50,7 @@ PROGRAM = "python -m sims.train.diffusion"
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
 SETTINGS = {"teach": {"rate": 3e-3, "average": 0.995}, "distil": {"rate": 1e-3, "average": 0.98}}
 HELD_OUT, POOL, SCORED = 500, 2000, 1000  # images
+FEWEST = 6  # rooms
 SIDE = 32  # pixels, of frames of rooms
 SIZE = {"digits": (24, 2), "file": (32, 3), "rooms": (32, 3)}  # width and levels of the network
 
@@ -238,8 +239,8 @@ def depth_scores(
     for name, one in (("", model), (", fast", fast)):
         for kind, scale in (("not guided", 0.0), ("guided", None)):
             noise = torch.Generator().manual_seed(seed + 10)
-            loss, steps = toward_values(wanted), 8 if one.jumps else None
-            x = sample(one, experts, loss, len(asked), noise, scale=scale, steps=steps, climbs=5)
+            loss, steps = toward_values(wanted), MAP_JUMPS if one.jumps else None
+            x = sample(one, experts, loss, len(asked), noise, scale=scale, steps=steps, climbs=MAP_CLIMBS)
             found[f"error of log depth, {kind}{name}"] = off(x)
             found[f"distance, {kind}{name}"] = round(distance(judge, x, real), 3)
     return found
@@ -285,6 +286,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_places(parser, args)
     if not 0 <= args.haze < 100:
         parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
+    if args.haze and args.images != "rooms":
+        parser.error("--haze is for --images rooms")
+    if args.images == "rooms" and args.rooms < FEWEST:
+        parser.error(f"--rooms must be at least {FEWEST}, as a third of them is held out, got {args.rooms}")
     if not 0 < args.scale <= 100:
         parser.error("--scale must be larger than 0, at most 100")
     return run(PROGRAM, lambda: train(args))

@@ -175,7 +175,7 @@ def test_the_ring_keeps_the_first_inputs_of_last_batches_and_drops_the_oldest(te
     assert len(ring.sample(teacher, generator())) == 2
     small = RingBuffer(every=1)
     small.remember(torch.ones(3, 1), teacher, Moment(0, 0, True, 0), generator())
-    assert len(small.sample(teacher, generator())) == 1  # an eighth of 3 is not nothing
+    assert len(small.sample(teacher, generator())) == 2  # an eighth of 3; batch norm wants two
 
 
 def test_an_empty_memory_leaves_a_plain_step(teacher, student):
@@ -496,6 +496,32 @@ def test_teachers_and_students_that_do_not_go_together_are_refused(teacher, stud
         lra(running, student, SHAPE, SETTINGS)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_teacher_without_gradient_is_refused_where_a_generator_learns(teacher, student, mode):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = teacher
+
+        def forward(self, x):
+            with mode():
+                return self.inner(x).clone()
+
+    silent = Wrapped().eval()
+    with pytest.raises(ValueError, match="no gradient comes back"):
+        presets.dfq(silent, student, SHAPE, replace(SETTINGS, bn=0.0)).fit()
+    x = torch.randn(20, *SHAPE, generator=generator())
+    Distiller(silent, student, TensorSource(x), Plain(), config=SETTINGS.config).fit()
+
+
+def test_the_smallest_memory_does_for_batch_norm(teacher, student):
+    config = replace(SETTINGS.config, batch=4, epochs=4)
+    d = lra(teacher, student, SHAPE, replace(SETTINGS, config=config, start=0))
+    assert "retain" in d.fit()[-1]
+    assert isinstance(d.memory, RingBuffer)
+    assert {len(x) for x in d.memory.kept} == {2}
+
+
 def test_a_loss_that_is_not_finite_is_named(teacher):
     class Breaks(nn.Module):
         def __init__(self):
@@ -528,6 +554,8 @@ def test_being_out_of_memory_says_what_to_do(teacher, student):
         lambda: Config(epochs=1.5),
         lambda: Config(rate=float("inf")),
         lambda: Config(clip=0.0),
+        lambda: Config(decay=float("nan")),
+        lambda: Config(final=float("nan")),
         lambda: Config(seed=10**20),
         lambda: presets.Settings(nz=0),
         lambda: presets.Settings(inversion=0),

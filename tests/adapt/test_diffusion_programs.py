@@ -126,6 +126,7 @@ def test_shipped_weights_are_led_to_the_class_that_is_asked_for():
         ["sample", "--scale", "-1", "--out", "x.png"],
         ["sample", "--guide", "depth", "--out", "x.png"],
         ["sample", "--depth", "x.npy", "--out", "x.png"],
+        ["sample", "--guide", "depth", "--class", "1", "--depth", "x.npy", "--out", "x.png"],
         ["sample"],
         [],
     ],
@@ -159,9 +160,15 @@ def test_samples_follow_a_depth_map(tmp_path, capsys):
     near = np.full((32, 32), 6.0)
     near[8:24, 8:24] = 1.5  # m, a box before a wall
     np.save(tmp_path / "a.npy", near)
-    np.save(tmp_path / "b.npy", near[::-1, :8].astype(np.float32) * np.nan)
+    np.save(tmp_path / "b.npy", near.astype(np.float32) * np.nan)
     np.save(tmp_path / "c.npy", near[0])
     (tmp_path / "d.npy").write_bytes(b"no")
+    np.save(tmp_path / "f.npy", near[:, :8])
+    (tmp_path / "g.npy").write_bytes(
+        (tmp_path / "a.npy").read_bytes().replace(b"(32, 32), }", b"(32, 32, (}")
+    )
+    np.savez(tmp_path / "z.npz", near)
+    (tmp_path / "h.npy").write_bytes((tmp_path / "z.npz").read_bytes()[:300])
     argv = [
         "sample",
         "--model",
@@ -179,9 +186,23 @@ def test_samples_follow_a_depth_map(tmp_path, capsys):
     for frame in frames:  # what is far looks like haze
         edge = np.concatenate((frame[:3].ravel(), frame[-3:].ravel()))
         assert edge.mean() > frame[5:11, 5:11].mean() + 40
-    for name, said in (("b", "no finite"), ("c", "depth map"), ("d", r"no \.npy"), ("e", "No such file")):
+    odd = {"b": "no finite", "c": "depth map", "d": r"no \.npy", "e": "No such file", "f": "cut it to fit"}
+    for name, said in (odd | {"g": r"no \.npy", "h": r"no \.npy"}).items():
         assert program.main([*argv, "--depth", str(tmp_path / f"{name}.npy")]) == (1 if name == "e" else 2)
         assert re.search(said, capsys.readouterr().err)
+
+
+def test_a_pixel_of_a_depth_map_is_the_mean_of_what_is_known_of_it(tmp_path):
+    sparse = np.full((8, 8), np.nan)
+    sparse[0, 0], sparse[0, 1], sparse[5, 3], sparse[7, 7] = 1.0, 4.0, 1e300, 0.0
+    np.save(tmp_path / "a.npy", sparse)
+    log = program._log_depth(str(tmp_path / "a.npy"), (4, 4))
+    assert float(log[0, 0]) == pytest.approx(np.log(2))
+    assert float(log[2, 1]) == pytest.approx(300 * np.log(10))
+    assert int(log.isfinite().sum()) == 2
+    large = program._log_depth(str(tmp_path / "a.npy"), (16, 16))
+    assert large.shape == (16, 16)
+    assert int(large.isfinite().sum()) == 12
 
 
 @pytest.mark.parametrize("module", [train, ppap, tbcm, synthetic])
@@ -282,10 +303,13 @@ def test_the_studies_run(trained, tmp_path, capsys):
     assert {"0, tbcm", "0, scm", "0, trained", *(f"cost, {arm}" for arm in tbcm.COSTS)} < set(found)
     assert ppap.main(["--quick", *json_of("ppap")]) == 0
     assert list(parts("ppap")["0"]) == ["none", "raw", "denoised", "ppap 1", "ppap 2", "labels 1", "labels 2"]
-    fast = str(folder / "d-fast.safetensors")
-    assert ppap.main(["--quick", "--depth", "--haze", "0.3", "--fast", fast, *json_of("depth")]) == 0
+    of_rooms = ["--depth", "--haze", "0.3", "--model", "rooms", "--json", str(tmp_path / "depth")]
+    assert ppap.main(["--quick", *of_rooms, "--fast", "rooms-fast"]) == 0
     assert list(parts("depth")["0"])[-3:] == ["ppap 2", "none, fast", "ppap 2, fast"]
-    assert ppap.main(["--quick", "--depth", "--fast", model]) == 2  # is no consistency model
+    for other in (["--fast", model], ["--fast", "mnist-fast"], ["--haze", "0"], ["--model", "mnist"]):
+        assert ppap.main(["--quick", *of_rooms[:-2], *other]) == 2
+    assert ppap.main(["--quick", "--model", "rooms"]) == 2
+    assert synthetic.main(["--quick", "--model", "mnist"]) == 2
     assert ppap.main(["--quick", *json_of("depth")]) == 2  # of other settings
     assert synthetic.main(["--quick", *json_of("synthetic")]) == 0
     assert set(parts("synthetic")) == {f"0, {name}" for name in synthetic.ROWS}
