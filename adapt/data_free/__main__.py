@@ -66,13 +66,15 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=chosen))
         said["scan"] = {"target": found.target, "score": round(found.score, 4)}  # uncalibrated: no alarm
     distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen))
-    distiller.about = {k: getattr(args, k) for k in ("student", "method", "defence", "bounds", "points")}
+    distiller.about |= {k: getattr(args, k) for k in ("student", "method", "defence", "bounds")}
     if args.resume is not None and Path(args.resume).exists():
         distiller.resume(args.resume)
     distiller.fit(60 * args.minutes, args.resume)
     student.eval()
-    with torch.no_grad():
-        said["agreement"] = agreement(student, teacher, distiller.source.sample(ASKED, distiller.generator))
+    if distiller.step:  # before it there may be nothing to ask about
+        x = distiller.source.sample(ASKED, distiller.generator)
+        with torch.no_grad():
+            said["agreement"] = agreement(student, teacher, x)
     write(args, student, shape, classes)
     parameters = sum(p.numel() for p in student.parameters())
     losses = {k: round(v, 5) for k, v in distiller.history[-1].items()} if distiller.history else {}
@@ -103,7 +105,8 @@ def settings(args: argparse.Namespace) -> presets.Settings:
     config = Config(
         epochs=args.epochs, rounds=args.rounds, steps=args.steps, batch=args.batch, seed=args.seed
     )
-    small = replace(presets.SMALL, config=config, points=args.points)
+    mean, deviation = (x[0] if len(x) == 1 else tuple(x) for x in (args.mean, args.deviation))
+    small = replace(presets.SMALL, config=config, points=args.points, mean=mean, deviation=deviation)
     return small if args.bn is None else replace(small, bn=args.bn)
 
 
@@ -149,6 +152,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="W",
         help="weight of the batch-norm term; 0: a teacher without batch norm",
     )
+    add(
+        "--mean",
+        nargs="+",
+        type=float,
+        default=[0.0],
+        metavar="M",
+        help="of the teacher's inputs, or of each channel; default: 0",
+    )
+    add("--deviation", nargs="+", type=float, default=[1.0], metavar="S", help="likewise; default: 1")
     add("--defence", choices=DEFENCES, default="none", help="against backdoors; default: none")
     add("--scan", action="store_true", help="name the class a backdoor of the teacher would lead to")
     add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs, for --scan and classwise")

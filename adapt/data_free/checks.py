@@ -95,8 +95,16 @@ def check_bounds(bounds: tuple[float, float]) -> None:
         raise ValueError(f"bounds are the smallest and largest number of an input, got {low} and {high}")
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of torch says."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _probes(shape, device):
-    return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    except RuntimeError:  # of the allocator; CUDA's is one, too
+        raise ValueError(f"{PROBES} inputs of shape {tuple(shape)} do not fit into memory") from None
 
 
 def _answered(teacher, x, shape) -> Context:
@@ -106,7 +114,11 @@ def _answered(teacher, x, shape) -> Context:
         raise _refused("teacher", shape, error) from None
 
 
-def _refused(who, shape, error) -> ValueError:
+def _refused(who, shape, error) -> Exception:
+    if out_of_memory(error):
+        return RuntimeError(
+            f"{PROBES} inputs of shape {tuple(shape)} are too many for the {who}: no memory left"
+        )
     said = [*str(error).strip().splitlines(), repr(error)][0]
     return ValueError(f"the {who} does not take batches of {PROBES} inputs of shape {tuple(shape)}: {said}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_gradient, check_student, check_teacher
+from adapt.data_free.checks import check_gradient, check_student, check_teacher, out_of_memory
 from adapt.data_free.context import device_of
 from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
@@ -330,7 +330,7 @@ def enough_memory(batch: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if out_of_memory(error):
             raise RuntimeError(
                 f"there is not enough memory for batches of {batch}. Take a smaller batch, or first order "
                 "instead of second."

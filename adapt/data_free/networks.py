@@ -5,7 +5,7 @@ set of points. Students have names, a family and a width: "cnn-8", "resnet-16", 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -199,6 +199,31 @@ def generator(
     if len(shape) == 1 or (points and len(shape) == 2):
         return PlainGenerator(shape, nz, width)
     return ConvGenerator(shape, nz, width, eps, spectral)
+
+
+class Shifted(nn.Module):
+    """A generator whose inputs have other means and deviations than 0 and 1.
+
+    Args:
+        network:         from z (b, nz) to inputs (b, *shape).
+        mean, deviation: of all of an input, or of each channel: the first number of the shape of images and
+                         sequences, the last of vectors and sets of points.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: nn.Module, mean: float | Sequence[float], deviation: float | Sequence[float]):
+        super().__init__()
+        self.network = network
+        after = () if isinstance(network, PlainGenerator) else (1,) * len(network.side)  # type: ignore[arg-type]
+        for name, value in (("mean", mean), ("deviation", deviation)):
+            number = torch.as_tensor(value, dtype=torch.float32)
+            self.register_buffer(name, number.reshape(-1, *after) if number.ndim else number)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(b, *shape)."""
+        return self.mean + self.deviation * self.network(z)
 
 
 class Encoder(nn.Module):

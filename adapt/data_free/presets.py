@@ -8,6 +8,7 @@ on small problems it is what makes students accurate.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from adapt.data_free.checks import check_teacher
 from adapt.data_free.context import device_of
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import Memory, NoMemory, RingBuffer, VAEReplay
-from adapt.data_free.networks import Encoder, Shape, generator
+from adapt.data_free.networks import Encoder, PlainGenerator, Shape, Shifted, generator
 from adapt.data_free.sources import GeneratorSource, InversionSource, Pool
 from adapt.data_free.terms import Term, Terms
 from adapt.data_free.updates import Plain, Replay, Update
@@ -33,6 +34,7 @@ class Settings:
     rate:     of the generator, by Adam.
     eps, spectral: of the generator's batch norm and convolutions.
     points:   whether inputs of shape (N, dimensions) are sets of points.
+    mean, deviation: of the teacher's inputs, as it takes them; one number, or one for each channel.
     capacity, every, start: of the ring buffer.
     inversion: steps of each inverted batch (CMI).
     """
@@ -45,6 +47,8 @@ class Settings:
     eps: float = 1e-5
     spectral: bool = False
     points: bool = False
+    mean: float | tuple[float, ...] = 0.0
+    deviation: float | tuple[float, ...] = 1.0
     capacity: int = 10
     every: int = 1
     start: int = 2
@@ -58,6 +62,17 @@ class Settings:
             )
         if not 0 < self.rate < math.inf:
             raise ValueError(f"rate must be positive and finite, got {self.rate}")
+        means, deviations = (x if isinstance(x, tuple) else (x,) for x in (self.mean, self.deviation))
+        if not all(math.isfinite(x) for x in means) or not all(0 < x < math.inf for x in deviations):
+            raise ValueError(
+                f"mean must be finite and deviation positive and finite, got {self.mean} and {self.deviation}"
+            )
+
+    @property
+    def of_generator(self) -> dict[str, Any]:
+        """What a generator is made with: a saved run goes on with no other."""
+        names = ("nz", "width", "eps", "spectral", "points", "mean", "deviation")
+        return {name: getattr(self, name) for name in names}
 
     def with_seed(self, seed: int) -> "Settings":
         """The same with another seed."""
@@ -92,10 +107,11 @@ def made(
     """A distiller with a generator of its own, on the student's device; the same seed gives the same."""
     device = device_of(student)
     check_teacher(teacher, shape, device)
-    network = seeded(settings, lambda: _generator(shape, settings)).to(device)
+    network = seeded(settings, lambda: generator_for(shape, settings)).to(device)
     weighed = {"bn": (settings.bn, terms.bn_statistics())} | dict(losses)
     source = GeneratorSource(network, shape, settings.nz, weighed, settings.config.batch, settings.rate)
-    return Distiller(teacher, student, source, update, memory or NoMemory(), settings.config)
+    memory, about = memory or NoMemory(), settings.of_generator
+    return Distiller(teacher, student, source, update, memory, settings.config, about=about)
 
 
 def dafl(teacher: nn.Module, student: nn.Module, shape: Shape, settings: Settings = SMALL) -> Distiller:
@@ -136,14 +152,15 @@ def cmi(teacher: nn.Module, student: nn.Module, shape: Shape, settings: Settings
         shape,
         classes,
         losses,
-        make=lambda: _generator(shape, settings),
+        make=lambda: generator_for(shape, settings),
         nz=settings.nz,
         batch=settings.config.batch,
         rate=settings.rate,
         steps=settings.inversion,
         pool=pool,
     )
-    return Distiller(teacher, student, source, Plain(terms.kl(20.0)), config=settings.config)
+    how = Plain(terms.kl(20.0))
+    return Distiller(teacher, student, source, how, config=settings.config, about=settings.of_generator)
 
 
 def mb_dfkd(teacher: nn.Module, student: nn.Module, shape: Shape, settings: Settings = SMALL) -> Distiller:
@@ -184,7 +201,7 @@ def autoencoder(student: nn.Module, shape: Shape, settings: Settings) -> VAERepl
         return nn.ModuleList(
             (
                 Encoder(shape, settings.nz, settings.width, settings.points),
-                _generator(shape, replace(settings, spectral=False)),
+                generator_for(shape, replace(settings, spectral=False)),
             )
         )
 
@@ -201,6 +218,18 @@ def seeded(settings: Settings, make: Callable[[], nn.Module], plus: int = 0) -> 
         return make()
 
 
-def _generator(shape: Shape, settings: Settings) -> nn.Module:
+def generator_for(shape: Shape, settings: Settings) -> nn.Module:
+    """A generator of inputs as a teacher takes them.
+
+    Raises:
+        ValueError: means or deviations of another number of channels.
+    """
     s = settings
-    return generator(shape, s.nz, s.width, s.points, s.eps, s.spectral)
+    network = generator(shape, s.nz, s.width, s.points, s.eps, s.spectral)
+    if (s.mean, s.deviation) == (0.0, 1.0):
+        return network
+    channels = shape[-1] if isinstance(network, PlainGenerator) else shape[0]
+    for name, value in (("mean", s.mean), ("deviation", s.deviation)):
+        if isinstance(value, tuple) and len(value) not in (1, channels):
+            raise ValueError(f"{name} is one number or one for each of {channels} channels, got {len(value)}")
+    return Shifted(network, s.mean, s.deviation)

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from adapt.data_free.checks import check_bounds, check_teacher
 from adapt.data_free.context import device_of
-from adapt.data_free.distiller import untouched
+from adapt.data_free.distiller import enough_memory, untouched
 from adapt.data_free.networks import Shape
-from adapt.data_free.networks import generator as generator_of
-from adapt.data_free.presets import Settings, priors, seeded
+from adapt.data_free.presets import Settings, generator_for, priors, seeded
 from adapt.data_free.search import Bounds, SearchConfig, search, search_for
 from adapt.data_free.sources import GeneratorSource, Moment
 from adapt.data_free.terms import Term, bn_statistics
@@ -102,10 +101,10 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
     check_bounds(bounds)
     s, wanted = config.settings, config.search or replace(search_for(shape, bounds), contiguity=0.0)
     generator = torch.Generator(device).manual_seed(s.config.seed)
-    network = seeded(s, lambda: generator_of(shape, s.nz, s.width, s.points, s.eps, s.spectral)).to(device)
+    network = seeded(s, lambda: generator_for(shape, s)).to(device)
     losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}
     source = GeneratorSource(network, shape, s.nz, losses, s.config.batch, s.rate)
-    with untouched(teacher):
+    with untouched(teacher), enough_memory(s.config.batch):
         for k in range(config.steps):
             source.refresh(teacher, teacher, Moment(0, 0, False, k / config.steps), generator)
         found = search(

@@ -591,6 +591,16 @@ def test_torchscript_is_read_and_cannot_be_looked_into(tmp_path):
 ARGV = ["--input-shape", "1", "8", "8", "--epochs", "1", "--rounds", "2", "--steps", "2", "--batch", "8"]
 
 
+def test_the_program_is_told_how_inputs_are_and_may_stop_at_once(tmp_path, capsys, teacher):
+    path, out = program(tmp_path / "a.pt2", teacher), tmp_path / "s.safetensors"
+    argv = ["--teacher", str(path), "--student", "cnn-4", *ARGV, "--out", str(out)]
+    assert main([*argv, "--method", "cmi", "--minutes", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 0
+    assert main([*argv, "--method", "lra", "--mean", "0.3", "--deviation", "0.4"]) == 0
+    assert main([*argv, "--method", "lra", "--mean", "0.3", "0.4"]) == 2
+    assert "1 channels, got 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["lra", "dfad"])
 def test_the_program_writes_a_student_that_can_be_read(tmp_path, capsys, teacher, method):
     path, out = program(tmp_path / "a.pt2", teacher), tmp_path / "s.safetensors"

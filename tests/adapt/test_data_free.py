@@ -311,6 +311,27 @@ def test_every_kind_of_input_is_generated_and_distilled(kind):
     assert float(x.std()) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_are_as_the_teacher_takes_them(kind):
+    name, shape, points = KINDS[kind]
+    last = points or len(shape) == 1  # where channels are
+    channels = shape[-1] if last else shape[0]
+    mean, deviation = tuple(3.0 * k for k in range(channels)), 0.2
+    settings = replace(SETTINGS, points=points, mean=mean, deviation=deviation)
+    d = lra(network(0, name, shape), network(1, name, shape), shape, settings)
+    x = d.source.sample(256, generator())
+    by_channel = (x if last else x.movedim(1, -1)).reshape(-1, channels)
+    torch.testing.assert_close(by_channel.mean(0), torch.tensor(mean), atol=0.02, rtol=0)
+    torch.testing.assert_close(by_channel.std(0), torch.full((channels,), deviation), atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match="one for each of"):
+        lra(
+            network(0, name, shape),
+            network(1, name, shape),
+            shape,
+            replace(settings, mean=(0.0,) * (channels + 1)),
+        )
+
+
 # the loop
 
 
@@ -374,6 +395,7 @@ def test_a_file_of_another_run_is_refused_and_changes_nothing(tmp_path, teacher)
         (lambda: lra(network(0), network(1), SHAPE, SETTINGS, second_order=False), "second_order"),
         (lambda: lra(network(0), network(1), SHAPE, SETTINGS, inner_rate=0.5), "inner_rate"),
         (lambda: lra(network(0), network(1), SHAPE, replace(SETTINGS, every=2)), "every"),
+        (lambda: lra(network(0), network(1), SHAPE, replace(SETTINGS, eps=0.5)), "eps"),
     ],
 )
 def test_a_run_does_not_go_on_with_another_teacher_or_other_settings(tmp_path, other, word):
@@ -545,6 +567,13 @@ def test_being_out_of_memory_says_what_to_do(teacher, student):
     with pytest.raises(RuntimeError, match="smaller batch"):
         d.fit()
 
+    class Large(nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="too many for the teacher"):
+        lra(Large().eval(), student, SHAPE, SETTINGS)
+
 
 @pytest.mark.parametrize(
     "make",
@@ -558,6 +587,8 @@ def test_being_out_of_memory_says_what_to_do(teacher, student):
         lambda: Config(final=float("nan")),
         lambda: Config(seed=10**20),
         lambda: presets.Settings(nz=0),
+        lambda: presets.Settings(deviation=0.0),
+        lambda: presets.Settings(mean=(0.0, float("inf"))),
         lambda: presets.Settings(inversion=0),
         lambda: presets.Settings(bn=-1.0),
         lambda: presets.Settings(rate=float("nan")),
