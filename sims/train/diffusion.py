@@ -154,30 +154,31 @@ def train(args: argparse.Namespace) -> None:
         "date": date.today().isoformat(),
         "skipped": skipped,
     }
-    parts: list[tuple[str, Callable[[str], object]]] = [
-        ("", partial(model.save, half=True, **result)),
-        ("-fast", partial(fast.save, half=True, **result)),
-    ]
-    if labelled or kept.depth is not None:
+    out = None if args.out is None else Path(args.out)
+
+    def kept_as(suffix: str, save: Callable[..., object], **how: Any) -> None:
+        if out is not None:  # at once: a score that fails must not cost the weights
+            save(str(out.with_name(f"{out.stem}{suffix}.safetensors")), **how, **result)
+
+    kept_as("", model.save, half=True)
+    kept_as("-fast", fast.save, half=True)
+    guided = labelled or kept.depth is not None
+    if guided:
         guide = guide_of(plan, model, kept)
         experts = experts_of(plan, guide, model, args.experts)
         name = "classifier" if isinstance(guide, Guide) else "depth"
-        parts += [
-            (f"-{name}", partial(save_guide, guide, **result)),
-            (f"-{name}-experts", partial(experts.save, **result)),
-        ]
+        kept_as(f"-{name}", partial(save_guide, guide))
+        kept_as(f"-{name}-experts", experts.save)
+        data = (kept, held)
         if isinstance(guide, Guide):
-            result |= scores(model, fast, guide, experts, (kept, held), plan)
+            result |= scores(model, fast, guide, experts, data, plan)
         else:
-            result |= depth_scores(model, fast, guide, experts, (kept, held), plan)
+            result |= depth_scores(model, fast, guide, experts, data, plan)
     result["minutes"] = round((time.process_time() - used) / 60, 1)
-    if args.out:
-        out = Path(args.out)
-        for suffix, save in parts:
-            save(str(out.with_name(f"{out.stem}{suffix}.safetensors")))
+    if out is not None:
         with atomic_write(out.with_suffix(".md")) as file:
             rows = "\n".join(f"| {name} | {value} |" for name, value in result.items())
-            file.write(CARD.format(name=out.stem, rows=rows, scored=SCORES if len(parts) > 2 else ""))
+            file.write(CARD.format(name=out.stem, rows=rows, scored=SCORES if guided else ""))
     print(json.dumps(result, indent=1))
 
 
