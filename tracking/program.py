@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -69,6 +70,14 @@ def natural(text: str) -> int:
 def positive(text: str) -> int:
     """A whole number >= 1 of at most 18 digits."""
     return _whole(text, 1)
+
+
+def not_negative(text: str) -> float:
+    """A finite number >= 0."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
+    return number
 
 
 def _whole(text, least):

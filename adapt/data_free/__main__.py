@@ -30,7 +30,7 @@ from adapt.data_free.lra import lra
 from adapt.data_free.scan import ScanConfig, scan
 from adapt.data_free.terms import agreement
 from tracking.formats import weights
-from tracking.program import Parser, natural, output, positive, run
+from tracking.program import Parser, natural, not_negative, output, positive, run
 
 PROGRAM = "python -m adapt.data_free"
 METHODS: dict[str, Callable[..., Distiller]] = {
@@ -185,14 +185,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             "--scan and --defence classwise need --bounds LOW HIGH, the range of the teacher's inputs"
         )
     return args
-
-
-def not_negative(text: str) -> float:
-    """A finite number >= 0."""
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
-    return number
 
 
 def device(text: str) -> torch.device:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_gradient, check_student, check_teacher, out_of_memory
+from adapt.data_free.checks import check_gradient, check_student, check_teacher
 from adapt.data_free.context import device_of
+from adapt.data_free.guards import enough_memory, untouched
 from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
 from adapt.data_free.terms import summed
@@ -296,46 +297,6 @@ def _settings(part: Any, state: dict[str, Any]) -> dict[str, Any]:
     given = {} if part is None else vars(part)
     said = {k: v for k, v in given.items() if isinstance(v, int | float | str) and k not in state}
     return {"type": type(part).__name__} | said
-
-
-@contextmanager
-def untouched(teacher: nn.Module) -> Iterator[None]:
-    """While it is used, no weight of the teacher collects gradients, and it ends as it began.
-
-    Raises:
-        RuntimeError: it has been changed.
-    """
-    wanted = [(p, p.requires_grad) for p in teacher.parameters()]
-    before = {name: value.clone() for name, value in teacher.state_dict().items() if torch.is_tensor(value)}
-    for p, _ in wanted:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p, flag in wanted:
-            p.requires_grad_(flag)
-    after = teacher.state_dict()
-    # NaN is NaN: a buffer that was so from the start has not been changed
-    changed = [n for n, v in before.items() if not torch.allclose(v, after[n], 0, 0, equal_nan=True)]
-    if changed:
-        raise RuntimeError(
-            f"the teacher changed while it was asked: {', '.join(changed[:3])}. Its forward pass must "
-            "not write to its buffers."
-        )
-
-
-@contextmanager
-def enough_memory(batch: int) -> Iterator[None]:
-    """Running out of memory is an error that says what to do."""
-    try:
-        yield
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise RuntimeError(
-                f"there is not enough memory for batches of {batch}. Take a smaller batch, or first order "
-                "instead of second."
-            ) from None
-        raise
 
 
 @contextmanager

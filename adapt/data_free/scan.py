@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adapt.data_free.checks import check_bounds, check_teacher
 from adapt.data_free.context import device_of
-from adapt.data_free.distiller import enough_memory, untouched
+from adapt.data_free.guards import enough_memory, untouched
 from adapt.data_free.networks import Shape
 from adapt.data_free.presets import Settings, generator_for, priors, seeded
 from adapt.data_free.search import Bounds, SearchConfig, search, search_for

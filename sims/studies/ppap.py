@@ -56,7 +56,7 @@ from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
 from sims.studies.record import Record
 from sims.table import signed
 from tracking.formats.weights import digest
-from tracking.program import Parser, natural, output, positive, run
+from tracking.program import Parser, natural, not_negative, output, positive, run
 
 PROGRAM = "python -m sims.studies.ppap"
 HELD_OUT = 500  # images
@@ -294,13 +294,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--rooms", type=positive, default=1500, metavar="N", help="for depth's guide and judge; default: 1500"
     )
     add("--asked", type=positive, default=64, metavar="N", help="rooms that are asked for; default: 64")
-    add(
-        "--haze",
-        type=float,
-        default=0.0,
-        metavar="B",
-        help="per m, in rooms, as the model knows it; default: 0",
-    )
+    add("--haze", type=not_negative, default=0.0, metavar="B", help="per m, as the model knows it")
     add("--seeds", type=positive, default=3, metavar="N", help="guides, judges, experts; default: 3")
     add("--seed", type=natural, default=0, help="the first of them")
     add("--experts", type=positive, default=5, metavar="N", help="default: 5")
@@ -330,8 +324,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.quick:
         args.seeds, args.steps, args.judge, args.pool, args.samples, args.sampler = 1, 6, 6, 40, 40, 3
         args.scales, args.rooms, args.experts = [2.0], 60, 2
-    if not 0 <= args.haze < 100:
-        parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
     if args.haze and not args.depth:
         parser.error("--haze is for --depth")
     if args.fast and args.jumps < 2:

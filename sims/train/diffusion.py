@@ -44,7 +44,7 @@ from sims.judges import DepthJudge, Judge, accuracy, distance, learned, said
 from sims.train.plan import Plan, check_places
 from tracking.formats.files import atomic_write
 from tracking.formats.weights import digest
-from tracking.program import Parser, natural, output, positive, run
+from tracking.program import Parser, natural, not_negative, output, positive, run
 
 PROGRAM = "python -m sims.train.diffusion"
 STEPS = {"teach": 2000, "distil": 600, "guide": 400, "experts": 1000}
@@ -267,13 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="digits, rooms, or an .npz of x and y; default: digits",
     )
     add("--rooms", type=positive, default=3000, metavar="N", help="frames of as many rooms; default: 3000")
-    add(
-        "--haze",
-        type=float,
-        default=0.0,
-        metavar="B",
-        help="per m, in rooms, so that depth shows; default: 0",
-    )
+    add("--haze", type=not_negative, default=0.0, metavar="B", help="per m, so that depth shows")
     add("--side", type=positive, help=f"pixels of frames of rooms, {SIDE} by default, or to scale a file to")
     add("--scale", type=float, default=1.0, help=f"factor of the steps of all stages, {STEPS}")
     add("--width", type=positive, metavar="C", help="channels of the network; default: by the images")
@@ -285,8 +279,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=output, metavar="FILE.safetensors", help="weights, and beside them FILE-fast and so on")
     args = parser.parse_args(argv)
     check_places(parser, args)
-    if not 0 <= args.haze < 100:
-        parser.error(f"--haze must be at least 0 and below 100, got {args.haze}")
     if args.haze and args.images != "rooms":
         parser.error("--haze is for --images rooms")
     if args.images == "rooms" and args.rooms < FEWEST:
