@@ -7,7 +7,7 @@ from adapt.data_free.lra import lra
 from adapt.data_free.memory import NoMemory, RingBuffer, VAEReplay
 from adapt.data_free.networks import build, generator, load
 from adapt.data_free.presets import PAPER, SMALL, Settings, cmi, dafl, dfad, dfq, mb_dfkd, pre_dfkd
-from adapt.data_free.scan import Suspicion, scan
+from adapt.data_free.scan import Calibration, Suspicion, calibrated, scan
 from adapt.data_free.search import SearchConfig
 from adapt.data_free.sources import GeneratorSource, InversionSource, TensorSource
 from adapt.data_free.stability import Stability, stability
@@ -17,6 +17,7 @@ __all__ = [
     "PAPER",
     "SMALL",
     "TRIGGERS",
+    "Calibration",
     "Config",
     "Distiller",
     "GeneratorSource",
@@ -36,6 +37,7 @@ __all__ = [
     "abd",
     "abd_classwise",
     "build",
+    "calibrated",
     "cmi",
     "dafl",
     "dfad",

@@ -19,6 +19,7 @@ from adapt.data_free.checks import check_bounds
 from adapt.data_free.context import undisturbed
 from adapt.data_free.distiller import Distiller, Phase
 from adapt.data_free.retrospect import SelfRetrospect, divergence
+from adapt.data_free.scan import Suspicion
 from adapt.data_free.search import SEARCH, Bounds, Items, SearchConfig, search, search_for
 from adapt.data_free.sources import Parts, TensorSource
 from adapt.data_free.updates import Plain, Step, Update
@@ -89,8 +90,13 @@ def abd_classwise(
     every: int = 50,
     weight: float = 0.5,
     config: SearchConfig | None = None,
+    suspicion: Suspicion | None = None,
 ) -> Distiller:
     """Our extension around a distiller that has not begun; parts are shared with it.
+
+    With what a scan of the teacher found, its class is not looked for again; where the scan was calibrated,
+    the weight is multiplied by the fourth power of how sure it is: what the defence costs is paid in full
+    where there is something to defend from, and hardly where there is not.
 
     Args:
         distiller: of any preset.
@@ -99,20 +105,24 @@ def abd_classwise(
         every:     steps between two searches.
         weight:    of what the student must not react to.
         config:    of the search; None: `search_for` such inputs.
+        suspicion: of `scan`; None: the classes are searched when this begins, and the weight is as it is.
     """
     _not_begun(distiller)
     check_bounds(bounds)
     config = config or search_for(distiller.source.shape, bounds)
-    update = ClassWise(distiller.update, bounds, every, weight, config)
+    suspect = None if suspicion is None else suspicion.target
+    if suspicion is not None and suspicion.sure is not None:
+        weight *= max(suspicion.sure**4, 1e-6)
+    update = ClassWise(distiller.update, bounds, every, weight, config, suspect)
     return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))
 
 
 class ClassWise:
     """An update, and beside it: the student ignores what turns the teacher.
 
-    All classes are searched first; the one whose items turn most beyond what is usual is the suspect, and
-    from then on it alone is searched, from more starts. Each input is changed by an item drawn with
-    probability proportional to the square of its flips. No implicit term.
+    Where nothing is suspected yet all classes are searched first; the one whose items turn most beyond what
+    is usual is the suspect. From then on it alone is searched, from more starts. Each input is changed by an
+    item drawn with probability proportional to the square of its flips. No implicit term.
 
     Args:
         inner:  the update of the distillation itself.
@@ -120,6 +130,7 @@ class ClassWise:
         every:  steps between searches.
         weight: of KL(student(x) || student(x')).
         config: of the search.
+        suspect: the class; None: the search of all of them says it.
     """
 
     def __init__(
@@ -129,13 +140,14 @@ class ClassWise:
         every: int = 50,
         weight: float = 0.5,
         config: SearchConfig = SEARCH,
+        suspect: int | None = None,
     ):
         check_bounds(bounds)
         if every < 1 or not 0 < weight < math.inf:
             raise ValueError(f"every must be at least 1 and weight positive, got {every} and {weight}")
         self.inner, self.bounds, self.every, self.weight, self.config = inner, bounds, every, weight, config
         self.items: Items | None = None
-        self.suspect: int | None = None
+        self.suspect = suspect
         self.since = 0  # steps since the last search
 
     def __call__(self, step: Step) -> Parts:

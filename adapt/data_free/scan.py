@@ -40,19 +40,16 @@ class Suspicion:
 
     target: class that a backdoor, if there is one, leads to.
     score:  how far its excess of flips stands out from that of the other classes.
-    sure:   share of clean teachers that would score less, 0 to 1, by the calibration.
-    alarm:  whether that is enough to say that there is a backdoor.
     excess: of each class.
+    sure:   share of clean teachers that would score less, 0 to 1; None without a calibration.
+    alarm:  whether that is enough to say that there is a backdoor; None likewise.
     """
 
     target: int
     score: float
-    sure: float
-    alarm: bool
     excess: tuple[float, ...]
-
-
-CLEAN = Calibration(0.0, 1.0)  # a place holder, of no teachers
+    sure: float | None = None
+    alarm: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +75,7 @@ def scan(
     shape: Shape,
     bounds: Bounds,
     config: ScanConfig = SCAN,
-    calibration: Calibration = CLEAN,
+    calibration: Calibration | None = None,
 ) -> Suspicion:
     """Whether a teacher has a backdoor, and to which class, by a generator and a search; no data.
 
@@ -87,8 +84,8 @@ def scan(
         shape:       of one input.
         bounds:      smallest and largest number of an input, as the teacher takes it.
         config:      settings.
-        calibration: of clean teachers, by `calibrated`. That given was never measured: with it `sure` and
-                     `alarm` mean nothing, while `target`, `score` and `excess` are what was found.
+        calibration: of clean teachers like this one, by `calibrated` of their scores; None: it is not said
+                     how sure the finding is.
     """
     excess = class_excess(teacher, shape, bounds, config)
     return judged(excess, calibration)
@@ -118,13 +115,14 @@ def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanC
     return found.by_class(classes, wanted.dense).tolist()
 
 
-def judged(excess: list[float], calibration: Calibration = CLEAN) -> Suspicion:
+def judged(excess: Sequence[float], calibration: Calibration | None = None) -> Suspicion:
     """What excesses say."""
     e = torch.tensor(excess)
-    top = int(e.argmax())
-    score = outstanding(e)
-    sure = calibration.sure(score)
-    return Suspicion(top, score, sure, sure >= calibration.alarm, tuple(excess))
+    found = Suspicion(int(e.argmax()), outstanding(e), tuple(excess))
+    if calibration is None:
+        return found
+    sure = calibration.sure(found.score)
+    return replace(found, sure=sure, alarm=sure >= calibration.alarm)
 
 
 def outstanding(excess: Tensor) -> float:

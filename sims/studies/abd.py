@@ -10,15 +10,17 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
     retrospect    the paper's self-retrospection alone
     ABD           both
     classwise     our extension: sparse and dense search for each class, batch norm frozen
+    classwise, by the scan      the same, as strong as a scan is sure; wants --calibrate
     classwise, scattered; dense alone; batch norm trains     its ablations: no contiguity of masks, no masks,
                                                              batch norm not frozen
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
---clean poisoned teachers and clean ones are looked at without data; those of --calibrate, clean ones again,
-say what scores clean teachers have. With --cost the clean ones of --clean have students, too: what is lost
-where there was nothing to defend from. A teacher is trained for every trigger and seed. What did not
-reproduce is in docs/data_free/README.md. What --json has already is not computed again. Exit status as of
-`sims.compare`.
+--clean poisoned teachers and clean ones are looked at without data, by the scan and, as its yardstick, by the
+largest margins of MM-BD; those of --calibrate, clean ones again, say what scores clean teachers have. With
+--cost the clean ones of --clean have students, too: what is lost where there was nothing to defend from. A
+teacher is trained for every trigger and seed; its target is class 0, or with --spread another one each time.
+What did not reproduce is in docs/data_free/README.md. What --json has already is not computed again. Exit
+status as of `sims.compare`.
 """
 
 import argparse
@@ -38,8 +40,9 @@ from torch import nn
 from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
+from adapt.data_free.margin import largest_margins
 from adapt.data_free.presets import SMALL, dfq
-from adapt.data_free.scan import calibrated, class_excess, outstanding
+from adapt.data_free.scan import Calibration, Suspicion, calibrated, class_excess, judged
 from adapt.data_free.search import search_for
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
@@ -51,6 +54,7 @@ from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.abd"
 TEACHER, STUDENT = "resnet-16", "resnet-8"
+BY_SCAN = "classwise, by the scan"
 ROWS = (
     "clean KD",
     "vanilla",
@@ -58,6 +62,7 @@ ROWS = (
     "retrospect",
     "ABD",
     "classwise",
+    BY_SCAN,
     "classwise, scattered",
     "classwise, dense alone",
     "classwise, batch norm trains",
@@ -65,8 +70,10 @@ ROWS = (
 SHARE = 5  # of the training images, one in so many is what clean KD has
 
 
-def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.Module:
-    """The student of a row."""
+def student_of(
+    task: Task, teacher: nn.Module, row: str, config: Config, suspicion: Suspicion | None
+) -> nn.Module:
+    """The student of a row; the last is what a scan said of the teacher."""
     student = fresh(task, STUDENT, config.seed)
     if row == "clean KD":
         x = task.given(task.x[::SHARE])
@@ -82,7 +89,7 @@ def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.M
             search = replace(search, contiguity=0.0)
         if row.endswith("alone"):
             search = replace(search, budgets=tuple(b for b in search.budgets if b.kind == "dense"))
-        d = abd_classwise(d, task.bounds, config=search)
+        d = abd_classwise(d, task.bounds, config=search, suspicion=suspicion if row == BY_SCAN else None)
         if row.endswith("trains"):
             assert d.phase is not None
             d = replace(d, phase=replace(d.phase, frozen=False))
@@ -90,39 +97,46 @@ def student_of(task: Task, teacher: nn.Module, row: str, config: Config) -> nn.M
     return student
 
 
-def scored(task: Task, network: nn.Module, trigger: Trigger) -> dict[str, float]:
+def scored(task: Task, network: nn.Module, trigger: Trigger, target: int) -> dict[str, float]:
     """Accuracy on test images and success of the attack, percent."""
     asked = task.asking(network).eval()
     return {
         "accuracy": task.accuracy(network),
-        "success": 100 * success_rate(asked, task.test_x, task.test_y, trigger),
+        "success": 100 * success_rate(asked, task.test_x, task.test_y, trigger, target),
     }
 
 
 def one(
-    task: Task, name: str, seed: int, args: argparse.Namespace, record: Record, console: Console
+    task: Task, name: str, seed: int, args: argparse.Namespace, record: Record, known: Calibration | None
 ) -> dict[str, Any]:
     """All rows of one poisoned teacher."""
+    console = Console(stderr=True)
     trigger = TRIGGERS[name]
-    x, y = poisoned(task.x, task.y, trigger)
+    target = (3 * seed + 3 * list(TRIGGERS).index(name)) % task.classes if args.spread else 0
+    x, y = poisoned(task.x, task.y, trigger, target)
     teacher = trained(replace(task, x=x, y=y), TEACHER, seed, args.teacher_steps)
     config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
 
+    found: dict[str, Any] = {"trigger": name, "seed": seed, "target": target}
+    suspicion = None
+    if args.scan:
+        found["scan"] = record.part(f"{name}, {seed}, scan", partial(looked_at, teacher, task))
+        suspicion = suspected(found["scan"], known)
+
     def taught(row: str) -> dict[str, float]:
         start = time.process_time()
-        student = student_of(task, teacher, row, config)
-        return scored(task, student, trigger) | {"cpu_s": round(time.process_time() - start, 1)}
+        student = student_of(task, teacher, row, config, suspicion)
+        return scored(task, student, trigger, target) | {"cpu_s": round(time.process_time() - start, 1)}
 
-    rows = {"teacher": record.part(f"{name}, {seed}, teacher", partial(scored, task, teacher, trigger))}
+    rows = {
+        "teacher": record.part(f"{name}, {seed}, teacher", partial(scored, task, teacher, trigger, target))
+    }
     for row in args.rows:
         rows[row] = said = record.part(f"{name}, {seed}, {row}", partial(taught, row))
         console.print(
             f"{name}, seed {seed}: {row}: {said['accuracy']:.1f}/{said['success']:.1f}", highlight=False
         )
-    found: dict[str, Any] = {"trigger": name, "seed": seed, "rows": rows}
-    if args.scan:
-        found["scan"] = record.part(f"{name}, {seed}, scan", partial(looked_at, teacher, task))
-    return found
+    return found | {"rows": rows}
 
 
 def task_for(args: argparse.Namespace, seed: int) -> Task:
@@ -132,9 +146,22 @@ def task_for(args: argparse.Namespace, seed: int) -> Task:
 
 
 def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
-    """What a scan says of a teacher."""
-    excess = torch.tensor(class_excess(teacher, task.shape, task.bounds))
-    return {"target": int(excess.argmax()), "score": outstanding(excess)}
+    """What a scan says of a teacher, and what MM-BD does."""
+    found = judged(class_excess(teacher, task.shape, task.bounds))
+    margins = largest_margins(teacher, task.shape, task.bounds)
+    first, second = margins.topk(2).values.tolist()
+    return {
+        "target": found.target,
+        "score": found.score,
+        "excess": found.excess,
+        "margin": {"target": int(margins.argmax()), "score": first / second},
+    }
+
+
+def suspected(said: dict[str, Any], known: Calibration | None) -> Suspicion:
+    """What a scan said, as the defence takes it."""
+    found = Suspicion(said["target"], said["score"], tuple(said.get("excess", ())))
+    return found if known is None else replace(found, sure=known.sure(found.score))
 
 
 def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
@@ -142,22 +169,37 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     torch.set_num_threads(1)
     console = Console(stderr=True)
     found: dict[str, Any] = {"poisoned": [], "clean": [], "calibration": [], "cost": []}
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
+
+    def scanned(seed: int) -> dict[str, Any]:
+        said = record.part(f"clean, {seed}, scan", partial(clean, task_for(args, seed), seed, args))
+        console.print(f"clean teacher {seed}: {said['target']}, {said['score']:.2f}", highlight=False)
+        return said
+
+    first = args.first_seed
+    found["calibration"] = [scanned(first + args.clean + k) for k in range(args.calibrate)]
+    known = calibration_of(found)
+    for seed in range(first, first + args.seeds):
         task = task_for(args, seed)
-        found["poisoned"] += [one(task, name, seed, args, record, console) for name in args.triggers]
-    for seed in range(args.clean + args.calibrate):
-        of = found["clean" if seed < args.clean else "calibration"]
-        task = task_for(args, seed)
-        of.append(record.part(f"clean, {seed}, scan", partial(clean, task, seed, args)))
-        console.print(f"clean teacher {seed}: {of[-1]}", highlight=False)
-        if args.cost and seed < args.clean:
+        found["poisoned"] += [one(task, name, seed, args, record, known) for name in args.triggers]
+    for seed in range(first, first + args.clean):
+        said = scanned(seed)
+        found["clean"].append(said)
+        if args.cost:
             rows = {
-                row: record.part(f"clean, {seed}, {row}", partial(clean_student, task, seed, row, args))
+                row: record.part(
+                    f"clean, {seed}, {row}", partial(clean_student, seed, row, args, suspected(said, known))
+                )
                 for row in args.rows
             }
-            found["cost"].append({"teacher": of[-1]["accuracy"]} | rows)
+            found["cost"].append({"teacher": said["accuracy"]} | rows)
             console.print(f"its students: {rows}", highlight=False)
     return found
+
+
+def calibration_of(found: dict[str, Any]) -> Calibration | None:
+    """By the clean teachers that serve for it, if there are enough."""
+    scores = [f["score"] for f in found["calibration"]]
+    return calibrated(scores) if len(scores) > 2 else None
 
 
 def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -166,10 +208,10 @@ def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     return {"accuracy": task.accuracy(teacher)} | looked_at(teacher, task)
 
 
-def clean_student(task: Task, seed: int, row: str, args: argparse.Namespace) -> float:
+def clean_student(seed: int, row: str, args: argparse.Namespace, suspicion: Suspicion) -> float:
     """Accuracy of a student of that teacher."""
-    config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
-    return task.accuracy(student_of(task, clean_teacher(task, seed, args), row, config))
+    config, task = Config(epochs=args.epochs, rounds=args.rounds, seed=seed), task_for(args, seed)
+    return task.accuracy(student_of(task, clean_teacher(task, seed, args), row, config, suspicion))
 
 
 def clean_teacher(task: Task, seed: int, args: argparse.Namespace) -> nn.Module:
@@ -191,20 +233,7 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
             cost = "" if row == "teacher" else f"{np.mean([s['cpu_s'] for s in said]):.0f}"
             table.add_row(row, *means, each, gap, cost)
         console.print(table)
-    scans = {f"{f['trigger']}, seed {f['seed']}": f["scan"] for f in found["poisoned"] if "scan" in f}
-    scans |= {f"clean, {k}": scan for k, scan in enumerate(found["clean"])}
-    if scans:
-        clean = [f["score"] for f in found["calibration"]]
-        known = calibrated(clean) if len(clean) > 2 else None
-        table = Table("scan of", "class", "score", "" if known is None else "sure")
-        for name, scan in scans.items():
-            sure = "" if known is None else f"{known.sure(scan['score']):.3f}"
-            table.add_row(name, str(scan["target"]), f"{scan['score']:.2f}", sure)
-        console.print(table)
-        if known is not None:
-            console.print(
-                f"scores of the clean teachers that calibrate: {' '.join(f'{s:.2f}' for s in clean)}"
-            )
+    show_scans(found, console)
     if found["cost"]:
         table = Table("of clean teachers", "accuracy", "by seed", "minus vanilla")
         for row in ("teacher", *rows):
@@ -214,6 +243,30 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
                 gap = signed(scores - [cost["vanilla"] for cost in found["cost"]], 1)
             table.add_row(row, f"{scores.mean():.1f}", " ".join(f"{s:.1f}" for s in scores), gap)
         console.print(table)
+
+
+def show_scans(found: dict[str, Any], console: Console) -> None:
+    """Print what the scans say."""
+    known = calibration_of(found)
+    table = Table("scan of", "target", "class", "score", "sure", "MM-BD: class", "score")
+    for f in found["poisoned"]:
+        if "scan" in f:
+            table.add_row(f"{f['trigger']}, seed {f['seed']}", str(f["target"]), *_said(f["scan"], known))
+    for k, scan in enumerate(found["clean"]):
+        table.add_row(f"clean, {k}", "", *_said(scan, known))
+    if table.row_count:
+        console.print(table)
+    for name, of in (("scan", lambda f: f), ("MM-BD", lambda f: f.get("margin"))):
+        scores = " ".join(f"{of(f)['score']:.2f}" for f in found["calibration"] if of(f))
+        if scores:
+            console.print(f"{name}, scores of the clean teachers that calibrate: {scores}")
+
+
+def _said(scan: dict[str, Any], known: Calibration | None) -> list[str]:
+    sure = "" if known is None else f"{known.sure(scan['score']):.3f}"
+    margin = scan.get("margin")
+    more = ["", ""] if margin is None else [str(margin["target"]), f"{margin['score']:.2f}"]
+    return [str(scan["target"]), f"{scan['score']:.2f}", sure, *more]
 
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:
@@ -226,7 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
 
     def work() -> None:
-        settings = {k: getattr(args, k) for k in ("images", "side", "teacher_steps", "epochs", "rounds")}
+        names = ("images", "side", "teacher_steps", "epochs", "rounds", "spread")
+        settings = {k: getattr(args, k) for k in names}
         record = Record(args.json, task=args.dataset, **settings)
         show(study(args, record), args.rows)
 
@@ -238,9 +292,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(PROGRAM, "Does a backdoor pass to a student without data, and what stops it.")
     add = parser.add_argument
     add("--triggers", nargs="+", choices=TRIGGERS, default=("patch", "blend", "smooth"), metavar="NAME")
-    add("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="; ".join(ROWS))
+    usual = tuple(row for row in ROWS if row != BY_SCAN)
+    add("--rows", nargs="+", choices=ROWS, default=usual, metavar="ROW", help="; ".join(ROWS))
     add("--seeds", type=positive, default=5, metavar="N", help="teachers, and students, of each trigger")
     add("--first-seed", type=int, default=0, metavar="S")
+    add("--spread", action="store_true", help="targets differ from teacher to teacher")
     add("--scan", action="store_true", help="look for the backdoor of each teacher without data")
     add("--clean", type=int, default=0, metavar="N", help="clean teachers that are looked at as well")
     add("--cost", action="store_true", help="students of the clean teachers of --clean, of all rows")
@@ -255,6 +311,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--quick", action="store_true", help="one seed, trigger and few steps, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
+    if BY_SCAN in args.rows and not (args.scan and args.calibrate > 2):
+        parser.error(f"{BY_SCAN!r} needs --scan, and at least three teachers to --calibrate")
     if args.quick:
         args.seeds, args.triggers, args.teacher_steps, args.epochs, args.rounds = 1, ("patch",), 30, 2, 1
         args.rows = ("vanilla", "ABD")
