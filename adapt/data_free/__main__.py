@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from adapt.data_free.abd import abd, abd_classwise
 from adapt.data_free.checks import check_teacher
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
-from adapt.data_free.scan import ScanConfig, scan
+from adapt.data_free.scan import ScanConfig, Suspicion, calibrated, scan
 from adapt.data_free.terms import agreement
 from tracking.formats import weights
 from tracking.program import Parser, natural, not_negative, output, positive, run
@@ -62,10 +63,12 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     classes = check_teacher(teacher, shape, args.device)
     student = made(args, shape, classes).to(args.device)
     said: dict[str, Any] = {"method": args.method, "classes": classes}
-    if args.scan:
-        found = scan(teacher, shape, tuple(args.bounds), ScanConfig(settings=chosen))
-        said["scan"] = {"target": found.target, "score": round(found.score, 4)}  # uncalibrated: no alarm
-    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen))
+    found = looked_at(args, teacher, shape, chosen) if args.scan or args.calibrate else None
+    if found is not None:
+        said["scan"] = {"target": found.target, "score": round(found.score, 4)}
+        if found.sure is not None:
+            said["scan"] |= {"sure": round(found.sure, 4), "alarm": found.alarm}
+    distiller = wrapped(args, METHODS[args.method](teacher, student, shape, chosen), found)
     distiller.about |= {k: getattr(args, k) for k in ("student", "method", "defence", "bounds")}
     if args.resume is not None and Path(args.resume).exists():
         distiller.resume(args.resume)
@@ -110,11 +113,22 @@ def settings(args: argparse.Namespace) -> presets.Settings:
     return small if args.bn is None else replace(small, bn=args.bn)
 
 
-def wrapped(args: argparse.Namespace, distiller: Distiller) -> Distiller:
+def looked_at(
+    args: argparse.Namespace, teacher: nn.Module, shape: networks.Shape, chosen: presets.Settings
+) -> Suspicion:
+    """What a scan of the teacher finds, and how sure it is by the clean teachers of --calibrate."""
+    look = partial(scan, shape=shape, bounds=tuple(args.bounds), config=ScanConfig(settings=chosen))
+    scores = [look(networks.load(file).to(args.device)).score for file in args.calibrate]
+    return look(teacher, calibration=calibrated(scores) if scores else None)
+
+
+def wrapped(args: argparse.Namespace, distiller: Distiller, found: Suspicion | None) -> Distiller:
     """With the defence that was asked for."""
     if args.defence == "abd":
         return abd(distiller)
-    return abd_classwise(distiller, tuple(args.bounds)) if args.defence == "classwise" else distiller
+    if args.defence == "classwise":
+        return abd_classwise(distiller, tuple(args.bounds), suspicion=found)
+    return distiller
 
 
 def write(args: argparse.Namespace, student: nn.Module, shape: networks.Shape, classes: int) -> None:
@@ -163,6 +177,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--deviation", nargs="+", type=float, default=[1.0], metavar="S", help="likewise; default: 1")
     add("--defence", choices=DEFENCES, default="none", help="against backdoors; default: none")
     add("--scan", action="store_true", help="name the class a backdoor of the teacher would lead to")
+    add(
+        "--calibrate",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="three or more clean teachers like it: a scan says how sure it is, and classwise is as strong",
+    )
     add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs, for --scan and classwise")
     add("--epochs", type=positive, default=30, metavar="N")
     add("--rounds", type=positive, default=16, metavar="N", help="of generator and student, in each epoch")
@@ -180,10 +201,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.points |= args.student.startswith("points-")  # which take nothing else
-    if (args.scan or args.defence == "classwise") and not args.bounds:
+    if (args.scan or args.calibrate or args.defence == "classwise") and not args.bounds:
         parser.error(
-            "--scan and --defence classwise need --bounds LOW HIGH, the range of the teacher's inputs"
+            "--scan, --calibrate and --defence classwise need --bounds LOW HIGH, the range of the teacher's "
+            "inputs"
         )
+    if 0 < len(args.calibrate) < 3:
+        parser.error(f"--calibrate needs at least three clean teachers, got {len(args.calibrate)}")
     return args
 
 

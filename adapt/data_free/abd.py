@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapt.data_free.checks import check_bounds
-from adapt.data_free.context import undisturbed
+from adapt.data_free.checks import check_bounds, check_teacher
+from adapt.data_free.context import device_of, undisturbed
 from adapt.data_free.distiller import Distiller, Phase
 from adapt.data_free.retrospect import SelfRetrospect, divergence
 from adapt.data_free.scan import Suspicion
@@ -110,10 +110,13 @@ def abd_classwise(
     _not_begun(distiller)
     check_bounds(bounds)
     config = config or search_for(distiller.source.shape, bounds)
-    suspect = None if suspicion is None else suspicion.target
-    if suspicion is not None and suspicion.sure is not None:
-        weight *= max(suspicion.sure**4, 1e-6)
-    update = ClassWise(distiller.update, bounds, every, weight, config, suspect)
+    update = ClassWise(distiller.update, bounds, every, weight, config)
+    if suspicion is not None:
+        classes = check_teacher(distiller.teacher, distiller.source.shape, device_of(distiller.teacher))
+        if suspicion.target >= classes:
+            raise ValueError(f"class {suspicion.target} is suspected, and the teacher has {classes} classes")
+        update.suspect = suspicion.target
+        update.weight *= 1.0 if suspicion.sure is None else max(suspicion.sure**4, 1e-6)
     return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))
 
 
@@ -130,7 +133,6 @@ class ClassWise:
         every:  steps between searches.
         weight: of KL(student(x) || student(x')).
         config: of the search.
-        suspect: the class; None: the search of all of them says it.
     """
 
     def __init__(
@@ -140,14 +142,13 @@ class ClassWise:
         every: int = 50,
         weight: float = 0.5,
         config: SearchConfig = SEARCH,
-        suspect: int | None = None,
     ):
         check_bounds(bounds)
         if every < 1 or not 0 < weight < math.inf:
             raise ValueError(f"every must be at least 1 and weight positive, got {every} and {weight}")
         self.inner, self.bounds, self.every, self.weight, self.config = inner, bounds, every, weight, config
         self.items: Items | None = None
-        self.suspect = suspect
+        self.suspect: int | None = None
         self.since = 0  # steps since the last search
 
     def __call__(self, step: Step) -> Parts:

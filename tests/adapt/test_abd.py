@@ -5,7 +5,6 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import small_teachers
@@ -19,7 +18,7 @@ from adapt.data_free.context import Context
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import NoMemory
 from adapt.data_free.retrospect import SelfRetrospect, implicit
-from adapt.data_free.scan import ScanConfig, calibrated, judged, scan
+from adapt.data_free.scan import scan
 from adapt.data_free.search import (
     SEARCH,
     Budget,
@@ -336,34 +335,6 @@ def test_what_stands_out_is_counted_by_the_best_start_and_kind():
     torch.testing.assert_close(found, torch.tensor([0.0, 0.6, 0.0]))
 
 
-def test_alarms_are_raised_by_what_no_clean_teacher_has():
-    clean = calibrated([1.0, 1.1, 1.2, 1.3, 1.15])
-    usual, odd = judged([0.1, 0.12, 0.05, 0.02], clean), judged([0.9, 0.1, 0.05, 0.02], clean)
-    assert not usual.alarm
-    assert odd.alarm
-    assert odd.target == 0
-    assert usual.sure < 0.9 < odd.sure
-    for scores in ([1.0], [1.0, 1.2, float("nan")], [0.5, 1.0, 1.2]):
-        with pytest.raises(ValueError, match="three"):
-            calibrated(scores)
-
-
-def test_a_teacher_without_parameters_is_scanned_on_the_cpu():
-    settings = replace(SETTINGS, bn=0.0)
-    config = ScanConfig(steps=1, settings=settings, search=SMALL_SEARCH)
-    with pytest.raises(ValueError, match="activation"):  # it has no layer to look into, which is said
-        scan(Trapped().eval(), SHAPE, (0.0, 1.0), config)
-
-
-def test_a_scan_leaves_the_teacher_as_it_is(teacher):
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    config = ScanConfig(steps=2, settings=SETTINGS, search=SMALL_SEARCH)
-    found = scan(teacher, SHAPE, (-1.0, 2.0), config)
-    assert found == scan(teacher, SHAPE, (-1.0, 2.0), config)
-    assert len(found.excess) == 4
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
-
-
 # around any preset
 
 
@@ -613,16 +584,6 @@ def test_the_program_writes_a_student_that_can_be_read(tmp_path, capsys, teacher
     assert main([*argv, "--resume", str(tmp_path / "run")]) == 0  # nothing is left to do
     again = networks.load(out)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
-
-
-def test_the_program_scans_with_the_settings_that_it_was_given(tmp_path, capsys, monkeypatch):
-    quick = partial(ScanConfig, steps=2, search=SMALL_SEARCH)
-    monkeypatch.setattr("adapt.data_free.__main__.ScanConfig", quick)
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
-    path, out = program(tmp_path / "a.pt2", plain), tmp_path / "s.safetensors"
-    argv = ["--teacher", str(path), "--student", "cnn-4", "--method", "dfad", *ARGV, "--out", str(out)]
-    assert main([*argv, "--bn", "0", "--scan", "--bounds", "-1", "2"]) == 0
-    assert json.loads(capsys.readouterr().out)["scan"]["score"] >= 1
 
 
 def test_the_program_distils_into_an_exported_student(tmp_path, capsys, teacher):
