@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from scipy.special import stdtr
 from torch import Tensor, nn
 
 from adapt.data_free.checks import check_bounds, check_teacher
@@ -17,21 +18,29 @@ from adapt.data_free.sources import GeneratorSource, Moment
 from adapt.data_free.terms import Term, bn_statistics
 
 MOST = 0.9999  # as sure as is ever said
-FLOOR = 0.05  # excess that any class may have
+FLOOR = 0.1  # share of inputs that a small change may turn to any class
+SPREAD = 0.2  # of the logarithm of scores, at least: a few clean teachers that score alike say little
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of clean teachers: mean and deviation of their logarithm, and how sure an alarm must be."""
+    """Scores of clean teachers.
+
+    mean:  of their logarithm.
+    std:   likewise.
+    count: how many teachers.
+    alarm: how sure an alarm must be.
+    """
 
     mean: float
     std: float
+    count: int
     alarm: float = 0.99
 
     def sure(self, score: float) -> float:
-        """Share of clean teachers that would score less, 0 to 1."""
-        z = (math.log(score) - self.mean) / self.std
-        return min(0.5 * (1 + math.erf(z / math.sqrt(2))), MOST)
+        """Share of clean teachers that would score less, 0 to 1: Student's t of so few."""
+        z = (math.log(score) - self.mean) / (self.std * math.sqrt(1 + 1 / self.count))
+        return min(float(stdtr(self.count - 1, z)), MOST)
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,15 @@ class Suspicion:
     """What a scan found.
 
     target: class that a backdoor, if there is one, leads to.
-    score:  how far its excess of flips stands out from that of the other classes.
-    excess: of each class.
+    score:  how many times as many inputs changes of one size turn to it as to any other class, at most.
+    flips:  (sizes, classes) share of inputs that the best change of each size and class turns.
     sure:   share of clean teachers that would score less, 0 to 1; None without a calibration.
     alarm:  whether that is enough to say that there is a backdoor; None likewise.
     """
 
     target: int
     score: float
-    excess: tuple[float, ...]
+    flips: tuple[tuple[float, ...], ...]
     sure: float | None = None
     alarm: bool | None = None
 
@@ -58,13 +67,19 @@ class ScanConfig:
 
     steps:    of its generator.
     settings: of that.
-    search:   None: `search_for` such inputs, without contiguity: with it fewer poisoned teachers stand out
-              from clean ones.
+    search:   None: `search_for` such inputs, with masks that need not hang together.
+    surest:   of so many inputs the one that the teacher is surest of is used: a generator's inputs are easier
+              to turn than real ones.
     """
 
     steps: int = 200
     settings: Settings = field(default_factory=Settings)
     search: SearchConfig | None = None
+    surest: int = 4
+
+    def __post_init__(self):
+        if self.steps < 0 or self.surest < 1:
+            raise ValueError(f"steps must be at least 0 and surest 1, got {self.steps} and {self.surest}")
 
 
 SCAN = ScanConfig()
@@ -87,48 +102,54 @@ def scan(
         calibration: of clean teachers like this one, by `calibrated` of their scores; None: it is not said
                      how sure the finding is.
     """
-    excess = class_excess(teacher, shape, bounds, config)
-    return judged(excess, calibration)
+    return judged(class_flips(teacher, shape, bounds, config), calibration)
 
 
-def class_excess(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanConfig = SCAN) -> list[float]:
-    """Mean excess of flips to each class."""
+def class_flips(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanConfig = SCAN) -> Tensor:
+    """(sizes, classes) share of inputs that the best change of each size turns to each class."""
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
     check_bounds(bounds)
-    s, wanted = config.settings, config.search or replace(search_for(shape, bounds), contiguity=0.0)
+    s, wanted = config.settings, config.search or _search_for(shape, bounds)
     generator = torch.Generator(device).manual_seed(s.config.seed)
     network = seeded(s, lambda: generator_for(shape, s)).to(device)
     losses: dict[str, tuple[float, Term]] = priors() | {"bn": (s.bn, bn_statistics())}
     source = GeneratorSource(network, shape, s.nz, losses, s.config.batch, s.rate)
+
+    @torch.no_grad()
+    def draw(n: int) -> Tensor:
+        parts = [min(s.config.batch, n - k) for k in range(0, n, s.config.batch)]
+        return torch.cat([surest(source.sample(config.surest * k, generator), k) for k in parts])
+
+    def surest(x: Tensor, n: int) -> Tensor:
+        first, second = teacher(x).topk(2).values.unbind(1)
+        return x[(first - second).topk(n).indices]
+
     with untouched(teacher), enough_memory(s.config.batch):
         for k in range(config.steps):
             source.refresh(teacher, teacher, Moment(0, 0, False, k / config.steps), generator)
-        found = search(
-            teacher,
-            lambda n: source.sample(n, generator),
-            range(classes),
-            wanted,
-            bounds,
-            generator,
-        )
-    return found.by_class(classes, wanted.dense).tolist()
+        found = search(teacher, draw, range(classes), wanted, bounds, generator)
+    return found.best(len(wanted.budgets), classes)
 
 
-def judged(excess: Sequence[float], calibration: Calibration | None = None) -> Suspicion:
-    """What excesses say."""
-    e = torch.tensor(excess)
-    found = Suspicion(int(e.argmax()), outstanding(e), tuple(excess))
+def _search_for(shape: Shape, bounds: Bounds) -> SearchConfig:
+    # with contiguity fewer poisoned teachers stand out from clean ones
+    return replace(search_for(shape, bounds), contiguity=0.0, asked=512)
+
+
+def judged(flips: Tensor, calibration: Calibration | None = None) -> Suspicion:
+    """What flips (sizes, classes) say: the size at which one class stands out most counts.
+
+    Where changes are large all classes turn, where they are small none does; both are no ratio to speak of.
+    """
+    first, second = flips.topk(2).values.clamp(min=FLOOR).unbind(1)
+    size = int((first / second).argmax())
+    score = float(first[size] / second[size])
+    found = Suspicion(int(flips[size].argmax()), score, tuple(map(tuple, flips.tolist())))
     if calibration is None:
         return found
     sure = calibration.sure(found.score)
     return replace(found, sure=sure, alarm=sure >= calibration.alarm)
-
-
-def outstanding(excess: Tensor) -> float:
-    """The largest excess over the second largest, both at least FLOOR: 1 where nothing stands out."""
-    first, second = excess.topk(2).values.clamp(min=FLOOR)
-    return float(first / second)
 
 
 def calibrated(scores: Sequence[float], alarm: float = 0.99) -> Calibration:
@@ -142,4 +163,4 @@ def calibrated(scores: Sequence[float], alarm: float = 0.99) -> Calibration:
             f"a calibration needs scores of at least three clean teachers, 1 or more each, got {list(scores)}"
         )
     logs = torch.tensor(scores).log()
-    return Calibration(float(logs.mean()), max(float(logs.std()), 0.05), alarm)
+    return Calibration(float(logs.mean()), max(float(logs.std()), SPREAD), len(scores), alarm)

@@ -41,6 +41,7 @@ class SearchConfig:
     budgets: kinds and sizes that are tried for every class.
     closer:  starts of sparse and of dense budgets when only one class is left.
     batch:   fresh inputs of each round.
+    asked:   fresh inputs that say in the end how many of them an item turns.
     rounds:  of Adam, of sparse and of dense items.
     rates:   of Adam, of sparse and of dense items.
     contiguity: weight of the mask's total variation; above 0 it prefers patches to scattered
@@ -56,6 +57,7 @@ class SearchConfig:
     )
     closer: tuple[int, int] = (10, 3)
     batch: int = 24
+    asked: int = 48
     rounds: tuple[int, int] = (80, 40)
     rates: tuple[float, float] = (0.05, 0.1)
     contiguity: float = 0.1
@@ -64,9 +66,9 @@ class SearchConfig:
         if not self.budgets or any(b.kind not in ("sparse", "dense") or b.size <= 0 for b in self.budgets):
             raise ValueError(f"budgets are sparse or dense and of positive size, got {self.budgets}")
         starts = [*self.closer, *(b.starts for b in self.budgets)]
-        if min(self.batch, *self.rounds, *starts) < 1 or not self.contiguity >= 0:
+        if min(self.batch, self.asked, *self.rounds, *starts) < 1 or not self.contiguity >= 0:
             raise ValueError(
-                f"batch, rounds and starts must be at least 1 and contiguity at least 0, got {self}"
+                f"batch, asked, rounds and starts must be at least 1 and contiguity at least 0, got {self}"
             )
 
     @property
@@ -119,6 +121,14 @@ class Items:
         """Inputs (b, *shape), each changed by the item of its row (b,)."""
         return (x * (1 - self.mask[rows]) + self.paint[rows]).clamp(*bounds)
 
+    def best(self, budgets: int, classes: int) -> Tensor:
+        """(budgets, classes) flips of the best start of each."""
+        of = [
+            [self.flips[(self.budget == k) & (self.target == c)].max() for c in range(classes)]
+            for k in range(budgets)
+        ]
+        return torch.stack([torch.stack(row) for row in of])
+
     def by_class(self, classes: int, dense: Sequence[bool]) -> Tensor:
         """(classes,) how far each class stands out: the more of its sparse and of its dense items.
 
@@ -126,9 +136,7 @@ class Items:
         are averaged. `dense` says of each budget whether it is.
         """
         kinds: dict[bool, list[Tensor]] = {}
-        for k, is_dense in enumerate(dense):
-            of = [self.flips[(self.budget == k) & (self.target == c)].max() for c in range(classes)]
-            best = torch.stack(of)
+        for best, is_dense in zip(self.best(len(dense), classes), dense):
             kinds.setdefault(is_dense, []).append(best - best.median())
         return torch.stack([torch.stack(kind).mean(0) for kind in kinds.values()]).amax(0)
 
@@ -187,7 +195,7 @@ def _searched(teacher, draw, targets, k, config, bounds, generator) -> Items:
                 p.clamp_(*bounds)  # else a faint mask with loud paint is a dense change in disguise
     m, p = m.detach(), p.detach()
     q = p if dense else m * p
-    flips = _flips(teacher, draw(2 * config.batch), m, q, target, bounds)
+    flips = _flips(teacher, draw(config.asked), m, q, target, bounds)
     return Items(m, q, target, torch.full_like(target, k), flips)
 
 
@@ -211,9 +219,13 @@ def _answers(teacher, x, m, q, bounds) -> Tensor:
 
 @torch.no_grad()
 def _flips(teacher, x, m, q, target, bounds) -> Tensor:
-    others = teacher(x).argmax(1)[None] != target[:, None]  # (n, b)
-    said = torch.cat([_answers(teacher, x, a[None], b[None], bounds).argmax(1)[None] for a, b in zip(m, q)])
-    return ((said == target[:, None]) & others).sum(1) / others.sum(1).clamp(min=1)
+    turned, others = torch.zeros(2, len(m), device=x.device)
+    for part in x.split(64):  # of many or large inputs not all are held at once
+        away = teacher(part).argmax(1)[None] != target[:, None]  # (n, b)
+        said = [_answers(teacher, part, a[None], b[None], bounds).argmax(1) for a, b in zip(m, q)]
+        turned += ((torch.stack(said) == target[:, None]) & away).sum(1)
+        others += away.sum(1)
+    return turned / others.clamp(min=1)
 
 
 def within_ball(p: Tensor, size: float) -> Tensor:

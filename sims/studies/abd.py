@@ -42,7 +42,7 @@ from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.margin import largest_margins
 from adapt.data_free.presets import SMALL, dfq
-from adapt.data_free.scan import Calibration, Suspicion, calibrated, class_excess, judged
+from adapt.data_free.scan import Calibration, Suspicion, calibrated, class_flips, judged
 from adapt.data_free.search import search_for
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
@@ -147,20 +147,20 @@ def task_for(args: argparse.Namespace, seed: int) -> Task:
 
 def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
     """What a scan says of a teacher, and what MM-BD does."""
-    found = judged(class_excess(teacher, task.shape, task.bounds))
+    found = judged(class_flips(teacher, task.shape, task.bounds))
     margins = largest_margins(teacher, task.shape, task.bounds)
     first, second = margins.topk(2).values.tolist()
     return {
         "target": found.target,
         "score": found.score,
-        "excess": found.excess,
+        "flips": found.flips,
         "margin": {"target": int(margins.argmax()), "score": first / second},
     }
 
 
 def suspected(said: dict[str, Any], known: Calibration | None) -> Suspicion:
     """What a scan said, as the defence takes it."""
-    found = Suspicion(said["target"], said["score"], tuple(said.get("excess", ())))
+    found = Suspicion(said["target"], said["score"], tuple(map(tuple, said.get("flips", ()))))
     return found if known is None else replace(found, sure=known.sure(found.score))
 
 

@@ -40,10 +40,13 @@ class Diagonal(nn.Module):
 
 def test_alarms_are_raised_by_what_no_clean_teacher_has():
     clean = calibrated([1.0, 1.1, 1.2, 1.3, 1.15])
-    usual, odd = judged([0.1, 0.12, 0.05, 0.02], clean), judged([0.9, 0.1, 0.05, 0.02], clean)
+    usual = judged(torch.tensor([[0.1, 0.13, 0.05, 0.02], [0.8, 0.9, 0.9, 0.7]]), clean)
+    odd = judged(torch.tensor([[0.1, 0.12, 0.05, 0.02], [0.9, 0.2, 0.1, 0.2], [1.0, 1.0, 0.9, 0.9]]), clean)
     assert not usual.alarm
     assert odd.alarm
-    assert odd.target == 0
+    assert (usual.target, odd.target) == (1, 0)
+    assert usual.score == pytest.approx(1.3)
+    assert odd.score == pytest.approx(4.5)
     assert usual.sure < 0.9 < odd.sure
     for scores in ([1.0], [1.0, 1.2, float("nan")], [0.5, 1.0, 1.2]):
         with pytest.raises(ValueError, match="three"):
@@ -51,8 +54,14 @@ def test_alarms_are_raised_by_what_no_clean_teacher_has():
 
 
 def test_without_a_calibration_nothing_is_said_of_how_sure_a_scan_is():
-    found = judged([0.9, 0.1, 0.05, 0.02])
-    assert found == Suspicion(0, found.score, (0.9, 0.1, 0.05, 0.02), None, None)
+    found = judged(torch.tensor([[0.75, 0.25, 0.0, 0.0]]))
+    assert found == Suspicion(0, 3.0, ((0.75, 0.25, 0.0, 0.0),), None, None)
+
+
+def test_clean_teachers_that_score_alike_make_no_alarm_of_little():
+    assert not judged(torch.tensor([[0.15, 0.1, 0.0]]), calibrated([1.0, 1.0, 1.0, 1.0])).alarm
+    few, many = calibrated([1.0, 1.5, 1.2]), calibrated([1.0, 1.5, 1.2] * 10)
+    assert few.sure(2.5) < many.sure(2.5)
 
 
 def test_a_teacher_without_parameters_is_scanned_on_the_cpu():
@@ -66,7 +75,7 @@ def test_a_scan_leaves_the_teacher_as_it_is(teacher):
     config = ScanConfig(steps=2, settings=SETTINGS, search=SEARCH)
     found = scan(teacher, SHAPE, (-1.0, 2.0), config)
     assert found == scan(teacher, SHAPE, (-1.0, 2.0), config)
-    assert len(found.excess) == 4
+    assert [len(row) for row in found.flips] == [4, 4]
     largest_margins(teacher, SHAPE, (-1.0, 2.0), starts=2, steps=2)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
@@ -86,7 +95,7 @@ def defended(teacher, **more):
 
 
 def test_the_defence_is_as_strong_as_a_scan_is_sure(teacher):
-    found = Suspicion(2, 1.5, (0.0, 0.1, 0.3, 0.0))
+    found = Suspicion(2, 1.5, ((0.0, 0.1, 0.3, 0.0),))
     whole = defended(teacher).phase.update
     assert whole.suspect is None
     for sure, share in ((None, 1.0), (1.0, 1.0), (0.5, 1 / 16), (0.0, 1e-6)):
@@ -105,11 +114,11 @@ def test_a_class_that_a_scan_named_is_not_looked_for_again(teacher, monkeypatch)
     module = sys.modules[ClassWise.__module__]  # its name in the package is that of a function
     kept = module.search
     monkeypatch.setattr(module, "search", spy)
-    defended(teacher, suspicion=Suspicion(2, 1.5, (0.0, 0.1, 0.3, 0.0))).fit()
+    defended(teacher, suspicion=Suspicion(2, 1.5, ((0.0, 0.1, 0.3, 0.0),))).fit()
     assert asked
     assert all(targets == [2] for targets in asked)
     with pytest.raises(ValueError, match="class 4 is suspected, and the teacher has 4"):
-        defended(teacher, suspicion=Suspicion(4, 1.5, (0.0,) * 5))
+        defended(teacher, suspicion=Suspicion(4, 1.5, ((0.0,) * 5,)))
 
 
 def test_the_program_scans_and_defends_with_the_settings_that_it_was_given(tmp_path, capsys, monkeypatch):
