@@ -157,3 +157,24 @@ def test_the_program_scans_and_defends_with_the_settings_that_it_was_given(tmp_p
         main([*argv, "--calibrate", *files[:2]])
     assert error.value.code == 2
     assert "three clean teachers, got 2" in capsys.readouterr().err
+
+
+def test_a_scan_asks_about_inputs_that_the_teacher_is_sure_of(teacher, monkeypatch):
+    module, margins = sys.modules[ScanConfig.__module__], []
+
+    def spy(teacher, draw, *rest):
+        x = draw(40)  # more than a batch of 16
+        assert x.shape == (40, *SHAPE)
+        first, second = teacher(x).topk(2).values.unbind(1)
+        margins.append(float((first - second).mean()))
+        return kept(teacher, draw, *rest)
+
+    kept = module.search
+    monkeypatch.setattr(module, "search", spy)
+    for surest in (1, 8):
+        scan(
+            teacher, SHAPE, (-1.0, 2.0), ScanConfig(steps=2, settings=SETTINGS, search=SEARCH, surest=surest)
+        )
+    assert margins[1] > 1.5 * margins[0]
+    with pytest.raises(ValueError, match="surest"):
+        ScanConfig(surest=0)
