@@ -118,8 +118,8 @@ def looked_at(
 ) -> Suspicion:
     """What a scan of the teacher finds, and how sure it is by the clean teachers of --calibrate."""
     look = partial(scan, shape=shape, bounds=tuple(args.bounds), config=ScanConfig(settings=chosen))
-    scores = [look(networks.load(file).to(args.device)).score for file in args.calibrate]
-    return look(teacher, calibration=calibrated(scores) if scores else None)
+    clean = [look(networks.load(file).to(args.device)) for file in args.calibrate]
+    return look(teacher, calibration=calibrated(clean) if clean else None)
 
 
 def wrapped(args: argparse.Namespace, distiller: Distiller, found: Suspicion | None) -> Distiller:
@@ -182,7 +182,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=(),
         metavar="FILE",
-        help="three or more clean teachers like it: a scan says how sure it is, and classwise is as strong",
+        help="three or more clean teachers of its classes: the scan says how sure it is, and classwise is as "
+        "strong as that",
     )
     add("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of inputs, for --scan and classwise")
     add("--epochs", type=positive, default=30, metavar="N")

@@ -18,20 +18,22 @@ from adapt.data_free.sources import GeneratorSource, Moment
 from adapt.data_free.terms import Term, bn_statistics
 
 MOST = 0.9999  # as sure as is ever said
-FLOOR = 0.1  # share of inputs that a small change may turn to any class
+FLOOR = 0.1  # share of inputs that a change may turn to any class without being counted
 SPREAD = 0.2  # of the logarithm of scores, at least: a few clean teachers that score alike say little
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of clean teachers.
+    """What scans of clean teachers of the same classes find; by `calibrated`.
 
-    mean:  of their logarithm.
+    usual: (sizes, classes) mean logarithm of their flips: some classes are easily turned to by nature.
+    mean:  of the logarithm of their scores, each by the others.
     std:   likewise.
     count: how many teachers.
     alarm: how sure an alarm must be.
     """
 
+    usual: tuple[tuple[float, ...], ...]
     mean: float
     std: float
     count: int
@@ -48,7 +50,8 @@ class Suspicion:
     """What a scan found.
 
     target: class that a backdoor, if there is one, leads to.
-    score:  how many times as many inputs changes of one size turn to it as to any other class, at most.
+    score:  how many times as many inputs as to any other class a change of one size turns to it, at most;
+            with a calibration, how many times as many as in clean teachers.
     flips:  (sizes, classes) share of inputs that the best change of each size and class turns.
     sure:   share of clean teachers that would score less, 0 to 1; None without a calibration.
     alarm:  whether that is enough to say that there is a backdoor; None likewise.
@@ -99,8 +102,10 @@ def scan(
         shape:       of one input.
         bounds:      smallest and largest number of an input, as the teacher takes it.
         config:      settings.
-        calibration: of clean teachers like this one, by `calibrated` of their scores; None: it is not said
-                     how sure the finding is.
+        calibration: by what scans of clean teachers of the same classes found, see `calibrated`; None: it is
+                     not said how sure the finding is.
+    Raises:
+        ValueError: a bad teacher, or the calibration is of other classes or sizes.
     """
     return judged(class_flips(teacher, shape, bounds, config), calibration)
 
@@ -142,25 +147,39 @@ def judged(flips: Tensor, calibration: Calibration | None = None) -> Suspicion:
 
     Where changes are large all classes turn, where they are small none does; both are no ratio to speak of.
     """
-    first, second = flips.topk(2).values.clamp(min=FLOOR).unbind(1)
-    size = int((first / second).argmax())
-    score = float(first[size] / second[size])
-    found = Suspicion(int(flips[size].argmax()), score, tuple(map(tuple, flips.tolist())))
+    kept = tuple(map(tuple, flips.tolist()))
     if calibration is None:
-        return found
-    sure = calibration.sure(found.score)
-    return replace(found, sure=sure, alarm=sure >= calibration.alarm)
+        first, second = flips.topk(2).values.clamp(min=FLOOR).unbind(1)
+        size = int((first / second).argmax())
+        return Suspicion(int(flips[size].argmax()), float(first[size] / second[size]), kept)
+    usual = torch.tensor(calibration.usual)
+    if usual.shape != flips.shape:
+        raise ValueError(
+            f"the calibration is of {tuple(usual.shape)} sizes and classes, the scan of {tuple(flips.shape)}"
+        )
+    lift = _counted(flips) - usual
+    score = math.exp(max(float(lift.max()), 0.0))
+    sure = calibration.sure(score)
+    return Suspicion(int(lift.amax(0).argmax()), score, kept, sure, sure >= calibration.alarm)
 
 
-def calibrated(scores: Sequence[float], alarm: float = 0.99) -> Calibration:
-    """A calibration of the scores of at least three clean teachers.
+def _counted(flips: Tensor) -> Tensor:
+    return flips.clamp(min=FLOOR).log()
+
+
+def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99) -> Calibration:
+    """A calibration by what scans of at least three clean teachers of the same classes found.
 
     Raises:
-        ValueError: there are fewer, or scores that no scan gives: they are at least 1.
+        ValueError: there are fewer, or they are of different classes or sizes.
     """
-    if len(scores) < 3 or not all(1 <= score < math.inf for score in scores):
-        raise ValueError(
-            f"a calibration needs scores of at least three clean teachers, 1 or more each, got {list(scores)}"
-        )
-    logs = torch.tensor(scores).log()
-    return Calibration(float(logs.mean()), max(float(logs.std()), SPREAD), len(scores), alarm)
+    if len(clean) < 3:
+        raise ValueError(f"a calibration needs scans of at least three clean teachers, got {len(clean)}")
+    sizes = sorted({(len(found.flips), len(found.flips[0])) for found in clean})
+    if len(sizes) > 1:
+        raise ValueError(f"clean teachers must have the same classes, got (sizes, classes) {sizes}")
+    counted = torch.stack([_counted(torch.tensor(found.flips)) for found in clean])
+    others = (counted.sum(0) - counted) / (len(clean) - 1)
+    logs = (counted - others).amax((1, 2)).clamp(min=0)
+    usual = tuple(map(tuple, counted.mean(0).tolist()))
+    return Calibration(usual, float(logs.mean()), max(float(logs.std()), SPREAD), len(clean), alarm)

@@ -146,22 +146,16 @@ def task_for(args: argparse.Namespace, seed: int) -> Task:
 
 
 def looked_at(teacher: nn.Module, task: Task) -> dict[str, Any]:
-    """What a scan says of a teacher, and what MM-BD does."""
-    found = judged(class_flips(teacher, task.shape, task.bounds))
-    margins = largest_margins(teacher, task.shape, task.bounds)
-    first, second = margins.topk(2).values.tolist()
+    """What a scan counts of a teacher, and the margins of MM-BD."""
     return {
-        "target": found.target,
-        "score": found.score,
-        "flips": found.flips,
-        "margin": {"target": int(margins.argmax()), "score": first / second},
+        "flips": class_flips(teacher, task.shape, task.bounds).tolist(),
+        "margins": [largest_margins(teacher, task.shape, task.bounds).tolist()],
     }
 
 
-def suspected(said: dict[str, Any], known: Calibration | None) -> Suspicion:
-    """What a scan said, as the defence takes it."""
-    found = Suspicion(said["target"], said["score"], tuple(map(tuple, said.get("flips", ()))))
-    return found if known is None else replace(found, sure=known.sure(found.score))
+def suspected(said: dict[str, Any], known: Calibration | None, by: str = "flips") -> Suspicion:
+    """What was counted, or the margins, judged by clean teachers."""
+    return judged(torch.tensor(said[by]), known)
 
 
 def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
@@ -172,7 +166,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
 
     def scanned(seed: int) -> dict[str, Any]:
         said = record.part(f"clean, {seed}, scan", partial(clean, task_for(args, seed), seed, args))
-        console.print(f"clean teacher {seed}: {said['target']}, {said['score']:.2f}", highlight=False)
+        console.print(f"clean teacher {seed}", highlight=False)
         return said
 
     first = args.first_seed
@@ -196,10 +190,10 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     return found
 
 
-def calibration_of(found: dict[str, Any]) -> Calibration | None:
+def calibration_of(found: dict[str, Any], by: str = "flips") -> Calibration | None:
     """By the clean teachers that serve for it, if there are enough."""
-    scores = [f["score"] for f in found["calibration"]]
-    return calibrated(scores) if len(scores) > 2 else None
+    of = [suspected(said, None, by) for said in found["calibration"]]
+    return calibrated(of) if len(of) > 2 else None
 
 
 def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -219,8 +213,9 @@ def clean_teacher(task: Task, seed: int, args: argparse.Namespace) -> nn.Module:
     return trained(task, TEACHER, 500 + seed, args.teacher_steps)
 
 
-def show(found: dict[str, Any], rows: Sequence[str]) -> None:
+def show(found: dict[str, Any], args: argparse.Namespace) -> None:
     """Print the tables."""
+    rows = args.rows
     console = Console(width=130)
     for name in dict.fromkeys(f["trigger"] for f in found["poisoned"]):
         of = [f for f in found["poisoned"] if f["trigger"] == name]
@@ -233,7 +228,8 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
             cost = "" if row == "teacher" else f"{np.mean([s['cpu_s'] for s in said]):.0f}"
             table.add_row(row, *means, each, gap, cost)
         console.print(table)
-    show_scans(found, console)
+    if args.scan:
+        show_scans(found, console)
     if found["cost"]:
         table = Table("of clean teachers", "accuracy", "by seed", "minus vanilla")
         for row in ("teacher", *rows):
@@ -246,27 +242,26 @@ def show(found: dict[str, Any], rows: Sequence[str]) -> None:
 
 
 def show_scans(found: dict[str, Any], console: Console) -> None:
-    """Print what the scans say."""
-    known = calibration_of(found)
-    table = Table("scan of", "target", "class", "score", "sure", "MM-BD: class", "score")
-    for f in found["poisoned"]:
-        if "scan" in f:
-            table.add_row(f"{f['trigger']}, seed {f['seed']}", str(f["target"]), *_said(f["scan"], known))
-    for k, scan in enumerate(found["clean"]):
-        table.add_row(f"clean, {k}", "", *_said(scan, known))
-    if table.row_count:
-        console.print(table)
-    for name, of in (("scan", lambda f: f), ("MM-BD", lambda f: f.get("margin"))):
-        scores = " ".join(f"{of(f)['score']:.2f}" for f in found["calibration"] if of(f))
-        if scores:
-            console.print(f"{name}, scores of the clean teachers that calibrate: {scores}")
+    """Print what the scans say, and beside it MM-BD, both judged by the same clean teachers."""
+    looks = [(f"{f['trigger']}, seed {f['seed']}", str(f["target"]), f["scan"]) for f in found["poisoned"]]
+    looks += [(f"clean, {k}", "", scan) for k, scan in enumerate(found["clean"])]
+    known, margins = calibration_of(found), calibration_of(found, "margins")
+    table = Table("scan of", "target", "class", "score", "sure", "MM-BD: class", "score", "sure")
+    for name, target, said in looks:
+        row = [suspected(said, known), suspected(said, margins, "margins")]
+        table.add_row(name, target, *(cell for s in row for cell in _cells(s)))
+    console.print(table)
+    for name, of in (("the scan", known), ("MM-BD", margins)):
+        if of is not None:
+            mean, wide = np.exp(of.mean), np.exp(of.std)
+            console.print(
+                f"scores of {of.count} clean teachers by {name}: {mean:.2f}, times or over {wide:.2f}"
+            )
 
 
-def _said(scan: dict[str, Any], known: Calibration | None) -> list[str]:
-    sure = "" if known is None else f"{known.sure(scan['score']):.3f}"
-    margin = scan.get("margin")
-    more = ["", ""] if margin is None else [str(margin["target"]), f"{margin['score']:.2f}"]
-    return [str(scan["target"]), f"{scan['score']:.2f}", sure, *more]
+def _cells(found: Suspicion) -> list[str]:
+    sure = "" if found.sure is None else f"{found.sure:.3f}"
+    return [str(found.target), f"{found.score:.2f}", sure]
 
 
 def _gap(of: list[dict[str, Any]], row: str) -> str:
@@ -282,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ("images", "side", "teacher_steps", "epochs", "rounds", "spread")
         settings = {k: getattr(args, k) for k in names}
         record = Record(args.json, task=args.dataset, **settings)
-        show(study(args, record), args.rows)
+        show(study(args, record), args)
 
     return run(PROGRAM, work)
 

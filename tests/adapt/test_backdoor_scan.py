@@ -38,30 +38,44 @@ class Diagonal(nn.Module):
         return x * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 20 * both[:, None] * torch.eye(4)[3]
 
 
-def test_alarms_are_raised_by_what_no_clean_teacher_has():
-    clean = calibrated([1.0, 1.1, 1.2, 1.3, 1.15])
-    usual = judged(torch.tensor([[0.1, 0.13, 0.05, 0.02], [0.8, 0.9, 0.9, 0.7]]), clean)
-    odd = judged(torch.tensor([[0.1, 0.12, 0.05, 0.02], [0.9, 0.2, 0.1, 0.2], [1.0, 1.0, 0.9, 0.9]]), clean)
+def found(*flips):
+    return judged(torch.tensor(flips))
+
+
+def test_without_a_calibration_the_class_that_stands_out_is_named_and_not_how_surely():
+    # small changes turn nothing, large ones everything
+    said = found([0.1, 0.12, 0.05, 0.02], [0.75, 0.25, 0.1, 0.2], [1.0, 1.0, 0.9, 0.9])
+    assert said == Suspicion(0, 3.0, said.flips, None, None)
+    assert found([0.0, 0.09, 0.05, 0.02]).score == 1.0
+
+
+def test_a_class_that_is_easily_turned_to_by_nature_is_no_suspect_of_a_calibrated_scan():
+    clean = calibrated(
+        [found([0.1, a, 0.05, 0.2], [0.3, b, 0.3, 0.4]) for a, b in ((0.4, 0.9), (0.5, 1.0), (0.45, 0.95))]
+    )
+    usual = judged(torch.tensor([[0.1, 0.5, 0.05, 0.2], [0.3, 1.0, 0.3, 0.4]]), clean)
+    odd = judged(torch.tensor([[0.1, 0.45, 0.9, 0.2], [0.3, 0.95, 1.0, 0.4]]), clean)
     assert not usual.alarm
     assert odd.alarm
-    assert (usual.target, odd.target) == (1, 0)
-    assert usual.score == pytest.approx(1.3)
-    assert odd.score == pytest.approx(4.5)
+    assert odd.target == 2
+    assert odd.score == pytest.approx(9.0)
     assert usual.sure < 0.9 < odd.sure
-    for scores in ([1.0], [1.0, 1.2, float("nan")], [0.5, 1.0, 1.2]):
-        with pytest.raises(ValueError, match="three"):
-            calibrated(scores)
 
 
-def test_without_a_calibration_nothing_is_said_of_how_sure_a_scan_is():
-    found = judged(torch.tensor([[0.75, 0.25, 0.0, 0.0]]))
-    assert found == Suspicion(0, 3.0, ((0.75, 0.25, 0.0, 0.0),), None, None)
+def test_few_clean_teachers_or_alike_make_no_alarm_of_little():
+    alike = [found([0.05, 0.1, 0.0])] * 4
+    assert not judged(torch.tensor([[0.05, 0.15, 0.0]]), calibrated(alike)).alarm
+    some = [found([0.1, 0.2, 0.1]), found([0.2, 0.1, 0.1]), found([0.1, 0.1, 0.1])]
+    assert calibrated(some).sure(3.0) < calibrated(some * 10).sure(3.0)
 
 
-def test_clean_teachers_that_score_alike_make_no_alarm_of_little():
-    assert not judged(torch.tensor([[0.15, 0.1, 0.0]]), calibrated([1.0, 1.0, 1.0, 1.0])).alarm
-    few, many = calibrated([1.0, 1.5, 1.2]), calibrated([1.0, 1.5, 1.2] * 10)
-    assert few.sure(2.5) < many.sure(2.5)
+def test_a_calibration_is_of_enough_teachers_of_the_same_classes():
+    with pytest.raises(ValueError, match="three clean teachers, got 2"):
+        calibrated([found([0.1, 0.2])] * 2)
+    with pytest.raises(ValueError, match="same classes"):
+        calibrated([found([0.1, 0.2]), found([0.1, 0.2]), found([0.1, 0.2, 0.3])])
+    with pytest.raises(ValueError, match=r"calibration is of \(1, 2\)"):
+        judged(torch.tensor([[0.1, 0.2, 0.3]]), calibrated([found([0.1, 0.2])] * 3))
 
 
 def test_a_teacher_without_parameters_is_scanned_on_the_cpu():

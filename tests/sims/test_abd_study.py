@@ -10,18 +10,19 @@ from sims.studies import abd
 @pytest.mark.slow
 def test_poisoned_and_clean_teachers_are_compared_and_kept(tmp_path, capsys):
     path = tmp_path / "abd.json"
-    argv = ["--quick", "--clean", "1", "--cost", "--json", str(path)]
+    argv = ["--quick", "--scan", "--clean", "1", "--cost", "--json", str(path)]
     assert abd.main(argv) == 0
     out = capsys.readouterr().out
     assert "of clean teachers" in out
     assert "scan of" in out
     parts = json.loads(path.read_text())["parts"]
     assert set(parts) == {
-        *(f"patch, 0, {row}" for row in ("teacher", "vanilla", "ABD")),
+        *(f"patch, 0, {row}" for row in ("teacher", "scan", "vanilla", "ABD")),
         *(f"clean, 0, {row}" for row in ("scan", "vanilla", "ABD")),
     }
-    assert 0 <= parts["clean, 0, scan"]["target"] < 10
-    assert parts["clean, 0, scan"]["score"] >= 1
+    said = parts["clean, 0, scan"]
+    assert all(0 <= share <= 1 for size in said["flips"] for share in size)
+    assert len(said["margins"][0]) == 10
     assert parts["patch, 0, teacher"]["accuracy"] > 30
     assert abd.main(argv) == 0  # all of it is known
     assert capsys.readouterr().out == out
