@@ -3,7 +3,7 @@
 Patel, Mopuri, Qiu (LRA, CVPR 2023) replay earlier inputs by a meta step, and report for CIFAR-100, ResNet-34
 to ResNet-18, 77.21 % against 76.93 % of PRE-DFKD, with higher means and lower variances over epochs than
 buffers and autoencoders have; the released code leaves the meta gradient out. Here: 8 x 8 digits (MNIST or
-event counts with --dataset), networks of some thousand weights, minutes of one core. Four studies:
+event counts with --dataset), networks of some thousand weights, minutes of one core. Five studies:
 
     drift      no generator: unlabelled images of one pair of classes an epoch, the pairs take turns; LRA's
                step alone is seen. Five pairs, 20 epochs of 16 steps, as strong a forgetting as there can be.
@@ -12,6 +12,7 @@ event counts with --dataset), networks of some thousand weights, minutes of one 
     inverted   drift without data: each epoch begins with nothing and inverts the teacher for one pair of
                classes, by generators that start anew.
     generator  the whole method, without data, against the rows below.
+    presets    every preset of `adapt.data_free` as it comes; buffer is MB-DFKD.
 
     vanilla       new inputs alone
     buffer        replay beside them (MB-DFKD)
@@ -20,9 +21,9 @@ event counts with --dataset), networks of some thousand weights, minutes of one 
     second order  LRA
     vae           LRA with the autoencoder (generator study)
 
-The last row of the generator study, clean, distils real training images. Accuracies are of test images,
-percent, read for reporting alone; stability is over the last two thirds of the epochs. What did not reproduce
-is in docs/data_free/README.md. What --json has already is not computed again. Exit status as of
+The last row of the generator study and of presets, clean, distils real training images. Accuracies are of
+test images, percent, read for reporting alone; stability is over the last two thirds of the epochs. What did
+not reproduce is in docs/data_free/README.md. What --json has already is not computed again. Exit status as of
 `sims.compare`.
 """
 
@@ -45,7 +46,19 @@ from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.lra import lra
 from adapt.data_free.memory import RingBuffer
 from adapt.data_free.networks import generator
-from adapt.data_free.presets import SMALL, Settings, made, mb_dfkd, priors, wanted
+from adapt.data_free.presets import (
+    SMALL,
+    Settings,
+    cmi,
+    dafl,
+    dfad,
+    dfq,
+    made,
+    mb_dfkd,
+    pre_dfkd,
+    priors,
+    wanted,
+)
 from adapt.data_free.sources import GeneratorSource, TensorSource
 from adapt.data_free.stability import stability
 from adapt.data_free.updates import MetaRetain, Plain, Replay, Update
@@ -57,7 +70,7 @@ from sims.teachers import Task, fresh, scores, task_of, trained
 from tracking.program import Parser, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
-STUDIES = ("drift", "pairs", "inverted", "generator")
+STUDIES = ("drift", "pairs", "inverted", "generator", "presets")
 SETTINGS = ("images", "side", "teacher", "student", "teacher_steps", "epochs", "rounds", "bn")
 RATE = 0.1  # of the drift study, inner and outer: of five on other seeds, a buffer is high and even there
 UPDATES: dict[str, Callable[[float], Update]] = {
@@ -66,6 +79,17 @@ UPDATES: dict[str, Callable[[float], Update]] = {
     "alpha = 0": lambda rate: MetaRetain(inner_rate=0.0),
     "first order": lambda rate: MetaRetain(inner_rate=rate, second_order=False),
     "second order": lambda rate: MetaRetain(inner_rate=rate),
+}
+
+
+PRESETS: dict[str, Callable[[nn.Module, nn.Module, tuple[int, ...], Settings], Distiller]] = {
+    "dafl": dafl,
+    "dfad": dfad,
+    "dfq": dfq,
+    "cmi": cmi,
+    "buffer": mb_dfkd,
+    "pre-dfkd": pre_dfkd,
+    "lra": lra,
 }
 
 
@@ -116,7 +140,7 @@ def inverted(
 def loop(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings) -> list[float]:
     """Accuracies after each epoch of the generator study."""
     if name == "clean":
-        d = Distiller(teacher, student, TensorSource(task.given(task.x)), Plain(), config=settings.config)
+        d = of_images(task, teacher, student, settings)
     elif name == "vanilla":
         d = made(teacher, student, task.shape, settings, wanted(), Plain())
     elif name == "vae":
@@ -126,6 +150,22 @@ def loop(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings
         d = replace(d, update=UPDATES[name](settings.config.rate))
     d.evaluate = scores(task)
     return [row["accuracy"] for row in d.fit()]
+
+
+def preset(task: Task, teacher: nn.Module, student: nn.Module, name: str, settings: Settings) -> list[float]:
+    """Accuracies after each epoch of a preset."""
+    if name == "clean":
+        d = of_images(task, teacher, student, settings)
+    else:
+        d = PRESETS[name](teacher, student, task.shape, settings)
+    d.evaluate = scores(task)
+    return [row["accuracy"] for row in d.fit()]
+
+
+def of_images(task: Task, teacher: nn.Module, student: nn.Module, settings: Settings) -> Distiller:
+    """Distillation of the real training images."""
+    source = TensorSource(task.given(task.x))
+    return Distiller(teacher, student, source, Plain(), config=settings.config)
 
 
 def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
@@ -145,6 +185,7 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
             "pairs": (tuple(UPDATES), pairs, settings),
             "inverted": (tuple(UPDATES), inverted, settings),
             "generator": (args.rows or (*UPDATES, "vae", "clean"), loop, settings),
+            "presets": ((*PRESETS, "clean"), preset, settings),
         }
         for kind in (kind for kind in STUDIES if kind in args.studies):
             rows, curve, how = studies[kind]

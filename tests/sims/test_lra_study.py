@@ -10,12 +10,13 @@ from sims.studies import lra
 @pytest.mark.slow
 def test_curves_of_all_studies_are_compared_and_kept(tmp_path, capsys):
     path = tmp_path / "lra.json"
-    argv = ["--quick", "--studies", "drift", "pairs", "inverted", "--json", str(path)]
+    argv = ["--quick", "--studies", "drift", "pairs", "inverted", "presets", "--json", str(path)]
     assert lra.main(argv) == 0
     out = capsys.readouterr().out
     parts = json.loads(path.read_text())["parts"]
-    epochs = {"drift": 20, "pairs": 6, "inverted": 4}
-    assert set(parts) == {"teacher 0", *(f"{kind}, {row}, 0" for kind in epochs for row in lra.UPDATES)}
+    epochs = {"drift": 20, "pairs": 6, "inverted": 4, "presets": 3}
+    rows = {kind: lra.UPDATES for kind in epochs} | {"presets": [*lra.PRESETS, "clean"]}
+    assert set(parts) == {"teacher 0", *(f"{kind}, {row}, 0" for kind in epochs for row in rows[kind])}
     for name, part in parts.items():
         if name != "teacher 0":
             assert len(part["curve"]) == epochs[name.split(",")[0]]
