@@ -19,7 +19,7 @@ from adapt.data_free.terms import Term, bn_statistics
 
 MOST = 0.9999  # as sure as is ever said
 FLOOR = 0.1  # share of inputs that a change may turn to any class without being counted
-SPREAD = 0.2  # of the logarithm of scores, at least: a few clean teachers that score alike say little
+SPREAD = 0.2  # a few clean teachers that score alike say little
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,18 @@ def _counted(flips: Tensor) -> Tensor:
     return flips.clamp(min=FLOOR).log()
 
 
-def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99) -> Calibration:
+def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99, spread: float = SPREAD) -> Calibration:
     """A calibration by what scans of at least three clean teachers of the same classes found.
 
+    Args:
+        clean:  what they found.
+        alarm:  how sure an alarm must be, 0 to 1.
+        spread: deviation of the logarithm of scores that is assumed at least.
     Raises:
         ValueError: there are fewer, or they are of different classes or sizes.
     """
+    if not (0 < alarm <= 1 and spread > 0):
+        raise ValueError(f"alarm must be in (0, 1] and spread positive, got {alarm} and {spread}")
     if len(clean) < 3:
         raise ValueError(f"a calibration needs scans of at least three clean teachers, got {len(clean)}")
     sizes = sorted({(len(found.flips), len(found.flips[0])) for found in clean})
@@ -182,4 +188,4 @@ def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99) -> Calibration:
     others = (counted.sum(0) - counted) / (len(clean) - 1)
     logs = (counted - others).amax((1, 2)).clamp(min=0)
     usual = tuple(map(tuple, counted.mean(0).tolist()))
-    return Calibration(usual, float(logs.mean()), max(float(logs.std()), SPREAD), len(clean), alarm)
+    return Calibration(usual, float(logs.mean()), max(float(logs.std()), spread), len(clean), alarm)

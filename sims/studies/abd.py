@@ -42,7 +42,7 @@ from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.margin import largest_margins
 from adapt.data_free.presets import SMALL, dfq
-from adapt.data_free.scan import Calibration, Suspicion, calibrated, class_flips, judged
+from adapt.data_free.scan import SPREAD, Calibration, Suspicion, calibrated, class_flips, judged
 from adapt.data_free.search import search_for
 from adapt.data_free.sources import TensorSource
 from adapt.data_free.updates import Plain
@@ -193,7 +193,8 @@ def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
 def calibration_of(found: dict[str, Any], by: str = "flips") -> Calibration | None:
     """By the clean teachers that serve for it, if there are enough."""
     of = [suspected(said, None, by) for said in found["calibration"]]
-    return calibrated(of) if len(of) > 2 else None
+    spread = SPREAD if by == "flips" else 0.01  # margins of clean teachers are much alike
+    return calibrated(of, spread=spread) if len(of) > 2 else None
 
 
 def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:

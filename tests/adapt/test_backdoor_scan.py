@@ -72,6 +72,8 @@ def test_few_clean_teachers_or_alike_make_no_alarm_of_little():
 def test_a_calibration_is_of_enough_teachers_of_the_same_classes():
     with pytest.raises(ValueError, match="three clean teachers, got 2"):
         calibrated([found([0.1, 0.2])] * 2)
+    with pytest.raises(ValueError, match="alarm"):
+        calibrated([found([0.1, 0.2])] * 3, alarm=1.5)
     with pytest.raises(ValueError, match="same classes"):
         calibrated([found([0.1, 0.2]), found([0.1, 0.2]), found([0.1, 0.2, 0.3])])
     with pytest.raises(ValueError, match=r"calibration is of \(1, 2\)"):
