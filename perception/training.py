@@ -183,6 +183,8 @@ def restore(
     except Exception as error:  # of the library, for anything that is not such a file
         raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
     try:
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__} and no names")
         for name in same:
             if state[name] != before[name]:
                 raise ValueError(f"its settings, {name}, are {state[name]}, not {before[name]}")
