@@ -24,7 +24,8 @@ def largest_margins(
     rate: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
-    """(classes,) largest logit of each class minus the next, over inputs within bounds, by gradient ascent.
+    """(classes,) largest logit of each class minus the next, over inputs within bounds, by gradient ascent;
+    on the CPU.
 
     Args:
         teacher: in eval mode, logits; stays as it is.
@@ -51,7 +52,7 @@ def largest_margins(
             with torch.no_grad():
                 x.clamp_(*bounds)
         with torch.no_grad():
-            return _margins(teacher(x), wanted).reshape(classes, starts).amax(1)
+            return _margins(teacher(x), wanted).reshape(classes, starts).amax(1).cpu()
 
 
 def _margins(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def scan(
 
 
 def class_flips(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanConfig = SCAN) -> Tensor:
-    """(sizes, classes) share of inputs that the best change of each size turns to each class."""
+    """(sizes, classes) share of inputs that the best change of each size turns to each class, on the CPU."""
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
     check_bounds(bounds)
@@ -134,7 +134,7 @@ def class_flips(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanCo
         for k in range(config.steps):
             source.refresh(teacher, teacher, Moment(0, 0, False, k / config.steps), generator)
         found = search(teacher, draw, range(classes), wanted, bounds, generator)
-    return found.best(len(wanted.budgets), classes)
+    return found.best(len(wanted.budgets), classes).cpu()
 
 
 def _search_for(shape: Shape, bounds: Bounds) -> SearchConfig:
@@ -172,13 +172,13 @@ def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99, spread: float = 
 
     Args:
         clean:  what they found.
-        alarm:  how sure an alarm must be, 0 to 1.
+        alarm:  how sure an alarm must be, between 0 and 1.
         spread: deviation of the logarithm of scores that is assumed at least.
     Raises:
         ValueError: there are fewer, or they are of different classes or sizes.
     """
-    if not (0 < alarm <= 1 and spread > 0):
-        raise ValueError(f"alarm must be in (0, 1] and spread positive, got {alarm} and {spread}")
+    if not (0 < alarm < 1 and 0 < spread < math.inf):
+        raise ValueError(f"alarm must be between 0 and 1 and spread positive, got {alarm} and {spread}")
     if len(clean) < 3:
         raise ValueError(f"a calibration needs scans of at least three clean teachers, got {len(clean)}")
     sizes = sorted({(len(found.flips), len(found.flips[0])) for found in clean})
