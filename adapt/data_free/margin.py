@@ -24,15 +24,14 @@ def largest_margins(
     rate: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
-    """(classes,) largest logit of each class minus the next, over inputs within bounds, by gradient ascent;
-    on the CPU.
+    """(classes,) largest logit of each class minus the next, over inputs within bounds, on the CPU.
 
     Args:
         teacher: in eval mode, logits; stays as it is.
         shape:   of one input.
         bounds:  smallest and largest number of an input, as the teacher takes it.
         starts:  random ones, of each class.
-        steps:   of Adam.
+        steps:   of Adam, uphill.
         rate:    of Adam, in units of the inputs.
         seed:    of the starts.
     """
