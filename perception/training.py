@@ -171,26 +171,28 @@ def restore(
         owner:  whose run it must be, for messages.
         device: where tensors are read to.
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError:        the file holds no run, or one that does not fit.
+        OSError:    there is no such file, or it cannot be opened.
+        ValueError: the file holds no run, or one that does not fit.
     """
     before = copy.deepcopy(now)
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        try:
             state = torch.load(file, weights_only=True, map_location=device)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # of the library, for anything that is not such a file
-        raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
+        except (MemoryError, torch.OutOfMemoryError):  # say nothing of what is in the file
+            raise
+        except Exception as error:  # of the library, for anything that is not such a file, OSError too
+            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is not a run of {owner}: it holds a {type(state).__name__}, not names")
     try:
-        if not isinstance(state, dict):
-            raise TypeError(f"it holds a {type(state).__name__} and no names")
         for name in same:
             if state[name] != before[name]:
                 raise ValueError(f"its settings, {name}, are {state[name]}, not {before[name]}")
         put(state)
     except Exception as error:  # whatever is missing or of another kind
         put(before)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            raise
         raise ValueError(f"{path} is not a run of {owner}: {_one_line(error)}") from None
 
 

@@ -8,7 +8,7 @@ Backdoor Attacks with Arbitrary Backdoor Pattern Types Using a Maximum Margin St
 import torch
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_bounds, check_teacher
+from adapt.data_free.checks import check_bounds, check_gradient, check_teacher
 from adapt.data_free.context import device_of
 from adapt.data_free.guards import enough_memory, untouched
 from adapt.data_free.networks import Shape
@@ -37,6 +37,7 @@ def largest_margins(
     """
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
+    check_gradient(teacher, shape, device)
     check_bounds(bounds)
     low, high = bounds
     generator = torch.Generator(device).manual_seed(seed)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import stdtr
 from torch import Tensor, nn
 
-from adapt.data_free.checks import check_bounds, check_teacher
+from adapt.data_free.checks import check_bounds, check_gradient, check_teacher
 from adapt.data_free.context import device_of
 from adapt.data_free.guards import enough_memory, untouched
 from adapt.data_free.networks import Shape
@@ -105,7 +105,7 @@ def scan(
         calibration: by what scans of clean teachers of the same classes found, see `calibrated`; None: it is
                      not said how sure the finding is.
     Raises:
-        ValueError: a bad teacher, or the calibration is of other classes or sizes.
+        ValueError: a bad teacher, one that gives no gradient, or a calibration of other classes or sizes.
     """
     return judged(class_flips(teacher, shape, bounds, config), calibration)
 
@@ -114,6 +114,7 @@ def class_flips(teacher: nn.Module, shape: Shape, bounds: Bounds, config: ScanCo
     """(sizes, classes) share of inputs that the best change of each size turns to each class, on the CPU."""
     device = device_of(teacher)
     classes = check_teacher(teacher, shape, device)
+    check_gradient(teacher, shape, device)
     check_bounds(bounds)
     s, wanted = config.settings, config.search or _search_for(shape, bounds)
     generator = torch.Generator(device).manual_seed(s.config.seed)

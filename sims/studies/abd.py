@@ -114,11 +114,8 @@ def one(
     trigger = TRIGGERS[name]
     target = (3 * seed + 3 * list(TRIGGERS).index(name)) % task.classes if args.spread else 0
     x, y = poisoned(task.x, task.y, trigger, target)
-
-    @cache  # not trained where all is known
-    def teacher() -> nn.Module:
-        return trained(replace(task, x=x, y=y), TEACHER, seed, args.teacher_steps)
-
+    # once, and not at all where all is known
+    teacher = cache(partial(trained, replace(task, x=x, y=y), TEACHER, seed, args.teacher_steps))
     config = Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
 
     found: dict[str, Any] = {"trigger": name, "seed": seed, "target": target}
@@ -217,9 +214,8 @@ def clean_teacher(task: Task, seed: int, args: argparse.Namespace) -> nn.Module:
     return trained(task, TEACHER, 500 + seed, args.teacher_steps)
 
 
-def show(found: dict[str, Any], args: argparse.Namespace) -> None:
+def show(found: dict[str, Any], rows: Sequence[str]) -> None:
     """Print the tables."""
-    rows = args.rows
     console = Console(width=130)
     for name in dict.fromkeys(f["trigger"] for f in found["poisoned"]):
         of = [f for f in found["poisoned"] if f["trigger"] == name]
@@ -232,8 +228,7 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
             cost = "" if row == "teacher" else f"{np.mean([s['cpu_s'] for s in said]):.0f}"
             table.add_row(row, *means, each, gap, cost)
         console.print(table)
-    if args.scan:
-        show_scans(found, console)
+    show_scans(found, console)
     if found["cost"]:
         table = Table("of clean teachers", "accuracy", "by seed", "minus vanilla")
         for row in ("teacher", *rows):
@@ -247,14 +242,19 @@ def show(found: dict[str, Any], args: argparse.Namespace) -> None:
 
 def show_scans(found: dict[str, Any], console: Console) -> None:
     """Print what the scans say, and beside it MM-BD, both judged by the same clean teachers."""
-    looks = [(f"{f['trigger']}, seed {f['seed']}", str(f["target"]), f["scan"]) for f in found["poisoned"]]
+    looks = [
+        (f"{f['trigger']}, seed {f['seed']}", str(f["target"]), f["scan"])
+        for f in found["poisoned"]
+        if "scan" in f
+    ]
     looks += [(f"clean, {k}", "", scan) for k, scan in enumerate(found["clean"])]
     known, margins = calibration_of(found), calibration_of(found, "margins")
     table = Table("scan of", "target", "class", "score", "sure", "MM-BD: class", "score", "sure")
     for name, target, said in looks:
         row = [suspected(said, known), suspected(said, margins, "margins")]
         table.add_row(name, target, *(cell for s in row for cell in _cells(s)))
-    console.print(table)
+    if looks:
+        console.print(table)
     for name, of in (("the scan", known), ("MM-BD", margins)):
         if of is not None:
             mean, wide = np.exp(of.mean), np.exp(of.std)
@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ("images", "side", "teacher_steps", "epochs", "rounds", "spread")
         settings = {k: getattr(args, k) for k in names}
         record = Record(args.json, task=args.dataset, **settings)
-        show(study(args, record), args)
+        show(study(args, record), args.rows)
 
     return run(PROGRAM, work)
 

@@ -104,6 +104,17 @@ def test_margins_are_the_largest_within_bounds():
         largest_margins(Diagonal().eval(), (4,), (1.0, 0.0))
 
 
+def test_a_teacher_without_gradient_is_refused(teacher):
+    class Silent(nn.Module):
+        def forward(self, x):
+            with torch.no_grad():
+                return teacher(x)
+
+    for look in (scan, largest_margins):
+        with pytest.raises(ValueError, match="no gradient"):
+            look(Silent().eval(), SHAPE, (-1.0, 2.0))
+
+
 def defended(teacher, **more):
     student = small_teachers.network(1, "cnn-4", SHAPE)
     d = presets.dfq(teacher, student, SHAPE, SETTINGS)
