@@ -161,32 +161,19 @@ def suspected(said: dict[str, Any], known: Calibration | None, by: str = "flips"
 def study(args: argparse.Namespace, record: Record) -> dict[str, Any]:
     """All triggers, seeds and rows."""
     torch.set_num_threads(1)
-    console = Console(stderr=True)
     found: dict[str, Any] = {"poisoned": [], "clean": [], "calibration": [], "cost": []}
-
-    def scanned(seed: int) -> dict[str, Any]:
-        said = record.part(f"clean, {seed}, scan", partial(clean, task_for(args, seed), seed, args))
-        console.print(f"clean teacher {seed}", highlight=False)
-        return said
-
     first = args.first_seed
-    found["calibration"] = [scanned(first + args.clean + k) for k in range(args.calibrate)]
+    for seed in range(first + args.clean, first + args.clean + args.calibrate):
+        found["calibration"].append(clean(seed, (), args, record, None)[0])
     known = calibration_of(found)
     for seed in range(first, first + args.seeds):
         task = task_for(args, seed)
         found["poisoned"] += [one(task, name, seed, args, record, known) for name in args.triggers]
     for seed in range(first, first + args.clean):
-        said = scanned(seed)
+        said, accuracies = clean(seed, args.rows if args.cost else (), args, record, known)
         found["clean"].append(said)
         if args.cost:
-            rows = {
-                row: record.part(
-                    f"clean, {seed}, {row}", partial(clean_student, seed, row, args, suspected(said, known))
-                )
-                for row in args.rows
-            }
-            found["cost"].append({"teacher": said["accuracy"]} | rows)
-            console.print(f"its students: {rows}", highlight=False)
+            found["cost"].append(accuracies)
     return found
 
 
@@ -197,21 +184,28 @@ def calibration_of(found: dict[str, Any], by: str = "flips") -> Calibration | No
     return calibrated(of, spread=spread) if len(of) > 2 else None
 
 
-def clean(task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """What a scan says of a teacher that was not poisoned."""
-    teacher = clean_teacher(task, seed, args)
-    return {"accuracy": task.accuracy(teacher)} | looked_at(teacher, task)
+def clean(
+    seed: int, rows: Sequence[str], args: argparse.Namespace, record: Record, known: Calibration | None
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What a scan says of a teacher that was not poisoned, and accuracies of it and of students."""
+    task, config = task_for(args, seed), Config(epochs=args.epochs, rounds=args.rounds, seed=seed)
+    teacher = cache(partial(trained, task, TEACHER, 500 + seed, args.teacher_steps))
 
+    def look() -> dict[str, Any]:
+        return {"accuracy": task.accuracy(teacher())} | looked_at(teacher(), task)
 
-def clean_student(seed: int, row: str, args: argparse.Namespace, suspicion: Suspicion) -> float:
-    """Accuracy of a student of that teacher."""
-    config, task = Config(epochs=args.epochs, rounds=args.rounds, seed=seed), task_for(args, seed)
-    return task.accuracy(student_of(task, clean_teacher(task, seed, args), row, config, suspicion))
+    said = record.part(f"clean, {seed}, scan", look)
+    suspicion = suspected(said, known)
 
+    def taught(row: str) -> float:
+        return task.accuracy(student_of(task, teacher(), row, config, suspicion))
 
-def clean_teacher(task: Task, seed: int, args: argparse.Namespace) -> nn.Module:
-    """A teacher that was not poisoned."""
-    return trained(task, TEACHER, 500 + seed, args.teacher_steps)
+    found = {"teacher": said["accuracy"]}
+    for row in rows:
+        found[row] = record.part(f"clean, {seed}, {row}", partial(taught, row))
+    each = ", ".join(f"{name} {accuracy:.1f}" for name, accuracy in found.items())
+    Console(stderr=True).print(f"clean, seed {seed}: {each}", highlight=False)
+    return said, found
 
 
 def show(found: dict[str, Any], rows: Sequence[str]) -> None:
