@@ -38,10 +38,7 @@ def of_windows(windows):
         yield statistics(target[alive].astype(float), z[real].astype(float), age[real], origin[real])
 
 
-SOME = [
-    pytest.param(name, marks=pytest.mark.slow if name in ("radar-1", "radar-2", "radar-3") else ())
-    for name in TASKS
-]
+SOME = [pytest.param(name, marks=pytest.mark.slow if name.startswith("radar") else ()) for name in TASKS]
 
 
 @pytest.mark.parametrize("name", SOME)
