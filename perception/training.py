@@ -187,13 +187,22 @@ def restore(
     try:
         for name in same:
             if state[name] != before[name]:
-                raise ValueError(f"its settings, {name}, are {state[name]}, not {before[name]}")
+                its, ours = _apart(state[name], before[name])
+                raise ValueError(f"its settings, {name}, are {its}, not {ours}")
         put(state)
     except Exception as error:  # whatever is missing or of another kind
         put(before)
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             raise
         raise ValueError(f"{path} is not a run of {owner}: {_one_line(error)}") from None
+
+
+def _apart(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both, and of dictionaries the entries alone that differ."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return a, b
+    parts = {name: _apart(a.get(name), b.get(name)) for name in a | b if a.get(name) != b.get(name)}
+    return {name: x for name, (x, _) in parts.items()}, {name: y for name, (_, y) in parts.items()}
 
 
 def _one_line(error):

@@ -24,6 +24,7 @@ from adapt.black_box.api import BlackBox
 from adapt.black_box.episodes import Parameters, adapted, answers_kl, inner_product, outer
 from adapt.black_box.inversion import Inversion, InversionConfig
 from adapt.black_box.memory import TaskMemory
+from perception.training import restore
 from tracking.formats.files import atomic_write
 
 QUERIES = ("boundary", "plain", "support")
@@ -240,7 +241,19 @@ class MetaLearner:
 
     def save(self, path: str | Path) -> None:
         """Write all that is needed to go on as if it had not stopped."""
-        state = {
+        with atomic_write(path, binary=True) as file:
+            torch.save(self._state(), file)
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from a file, with the same endpoints, model and settings; queries are counted on.
+
+        Raises:
+            ValueError: the file holds no meta-learning, or another one; this one stays as it was.
+        """
+        restore(path, self._state(), self._put, ("about",), "this meta-learning")
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "about": self._about(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -255,30 +268,6 @@ class MetaLearner:
             "last": self.last,
             "waiting": self.waiting,
         }
-        with atomic_write(path, binary=True) as file:
-            torch.save(state, file)
-
-    def resume(self, path: str | Path) -> None:
-        """Go on from a file, with the same endpoints, model and settings; queries are counted on.
-
-        Raises:
-            ValueError: the file holds no meta-learning, or another one.
-        """
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # of the library, for anything that is not such a file
-            raise ValueError(f"{path} is no saved meta-learning: {type(error).__name__}") from None
-        if not isinstance(state, dict) or state.get("about") != self._about():
-            about = state.get("about") if isinstance(state, dict) else None
-            raise ValueError(f"{path} is of other settings: {about}, not {self._about()}")
-        fallback = copy.deepcopy(self.__dict__ | {"apis": None})
-        try:
-            self._put(state)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            self.__dict__.update(fallback | {"apis": self.apis})
-            raise ValueError(f"{path} does not fit this model: {type(error).__name__}: {error}") from None
 
     def _put(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -359,30 +348,6 @@ def meta_learn(
         return learner.train(advance=kept)
     finally:
         learner.save(checkpoint)
-
-
-def few_shot(
-    model: nn.Module, support: tuple[Tensor, Tensor], steps: int = 10, rate: float = 0.01
-) -> nn.Module:
-    """A copy of a meta-model that has learned a task.
-
-    Args:
-        model:   as of `meta_learn`; it is not changed.
-        support: (n, ...) inputs and (n,) classes from 0.
-        steps, rate: of gradient descent on all of the support at once.
-    """
-    x, y = support
-    if len(x) != len(y) or not len(x):
-        raise ValueError(
-            f"a support needs a class for each input and at least one, got {len(x)} and {len(y)}"
-        )
-    copied = copy.deepcopy(model).train()
-    optimizer = torch.optim.SGD(copied.parameters(), rate)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(copied(x), y).backward()
-        optimizer.step()
-    return copied
 
 
 def _ways(apis: Sequence[BlackBox], model: nn.Module, shape: tuple[int, ...]) -> int:

@@ -1,8 +1,9 @@
-"""The steps of a meta-model in one episode: an inner loop on the support, a loss on the query, through it.
+"""What a meta-model does with a task: an inner loop on the support, and a loss on the query, through it.
 
 Source: Finn et al. (MAML, ICML 2017); Hu et al. (ICML 2023) for answers of endpoints in place of labels.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -61,3 +62,27 @@ def outer(
     logits = functional_call(model, dict(parameters), (x,))
     label = wanted if wanted.ndim == 1 else wanted.argmax(-1)
     return fit(logits, wanted), float((logits.argmax(-1) == label).double().mean())
+
+
+def few_shot(
+    model: nn.Module, support: tuple[Tensor, Tensor], steps: int = 10, rate: float = 0.01
+) -> nn.Module:
+    """A copy of a meta-model that has learned a task.
+
+    Args:
+        model:   as of `meta_learn`; it is not changed.
+        support: (n, ...) inputs and (n,) classes from 0.
+        steps, rate: of gradient descent on all of the support at once.
+    """
+    x, y = support
+    if len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"a support needs a class for each input and at least one, got {len(x)} and {len(y)}"
+        )
+    copied = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(copied.parameters(), rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(copied(x), y).backward()
+        optimizer.step()
+    return copied
