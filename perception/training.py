@@ -1,9 +1,8 @@
 """A training run of any network: schedule, averaged weights, clipped gradients, resumable to the step."""
 
-import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tracking.formats.files import atomic_write
+from tracking.formats import runs
 from tracking.muon import Muon
 
 
@@ -115,8 +114,7 @@ class Run:
 
     def save(self, path: str | Path) -> None:
         """Write all that the run needs to go on as if it had not stopped."""
-        with atomic_write(path, binary=True) as file:
-            torch.save(self._state(), file)
+        runs.save(path, self._state())
 
     def resume(self, path: str | Path) -> None:
         """Go on from a file; a run that cannot is left as it was.
@@ -124,7 +122,7 @@ class Run:
         Raises:
             ValueError: the file holds no run, or one of another network or other settings.
         """
-        restore(path, self._state(), self._put, ("config", "about"), "this network")
+        runs.restore(path, self._state(), self._put, ("config", "about"), "this network")
 
     def _state(self):
         return {
@@ -151,62 +149,6 @@ class Run:
         self.step = state["step"]
         self.rng.bit_generator.state = _whole(state["rng"])
         torch.set_rng_state(state["torch"])
-
-
-def restore(
-    path: str | Path,
-    now: dict[str, Any],
-    put: Callable[[dict[str, Any]], object],
-    same: Sequence[str],
-    owner: str,
-    device: Any = "cpu",
-) -> None:
-    """Put the state in a file in place of one that is, or leave that as it was.
-
-    Args:
-        path:   as `torch.save` wrote it; nothing in it is unpickled but tensors and plain values.
-        now:    the state that is.
-        put:    takes a state over; may raise anything for one that does not fit.
-        same:   names of what must be equal in both.
-        owner:  whose run it must be, for messages.
-        device: where tensors are read to.
-    Raises:
-        OSError:    there is no such file, or it cannot be opened.
-        ValueError: the file holds no run, or one that does not fit.
-    """
-    before = copy.deepcopy(now)
-    with open(path, "rb") as file:
-        try:
-            state = torch.load(file, weights_only=True, map_location=device)
-        except (MemoryError, torch.OutOfMemoryError):  # say nothing of what is in the file
-            raise
-        except Exception as error:  # of the library, for anything that is not such a file, OSError too
-            raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} is not a run of {owner}: it holds a {type(state).__name__}, not names")
-    try:
-        for name in same:
-            if state[name] != before[name]:
-                its, ours = _apart(state[name], before[name])
-                raise ValueError(f"its settings, {name}, are {its}, not {ours}")
-        put(state)
-    except Exception as error:  # whatever is missing or of another kind
-        put(before)
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            raise
-        raise ValueError(f"{path} is not a run of {owner}: {_one_line(error)}") from None
-
-
-def _apart(a: Any, b: Any) -> tuple[Any, Any]:
-    """Both, and of dictionaries the entries alone that differ."""
-    if not isinstance(a, dict) or not isinstance(b, dict):
-        return a, b
-    parts = {name: _apart(a.get(name), b.get(name)) for name in a | b if a.get(name) != b.get(name)}
-    return {name: x for name, (x, _) in parts.items()}, {name: y for name, (_, y) in parts.items()}
-
-
-def _one_line(error):
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _optimizers(network, config):

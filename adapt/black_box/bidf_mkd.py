@@ -24,8 +24,7 @@ from adapt.black_box.api import BlackBox
 from adapt.black_box.episodes import Parameters, adapted, answers_kl, inner_product, outer
 from adapt.black_box.inversion import Inversion, InversionConfig
 from adapt.black_box.memory import TaskMemory
-from perception.training import restore
-from tracking.formats.files import atomic_write
+from tracking.formats import runs
 
 QUERIES = ("boundary", "plain", "support")
 
@@ -241,8 +240,7 @@ class MetaLearner:
 
     def save(self, path: str | Path) -> None:
         """Write all that is needed to go on as if it had not stopped."""
-        with atomic_write(path, binary=True) as file:
-            torch.save(self._state(), file)
+        runs.save(path, self._state())
 
     def resume(self, path: str | Path) -> None:
         """Go on from a file, with the same endpoints, model and settings; queries are counted on.
@@ -250,7 +248,7 @@ class MetaLearner:
         Raises:
             ValueError: the file holds no meta-learning, or another one; this one stays as it was.
         """
-        restore(path, self._state(), self._put, ("about",), "this meta-learning")
+        runs.restore(path, self._state(), self._put, ("about",), "this meta-learning")
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -18,8 +18,7 @@ from adapt.data_free.memory import Memory, NoMemory
 from adapt.data_free.sources import Moment, Source
 from adapt.data_free.terms import summed
 from adapt.data_free.updates import Step, Update
-from perception.training import restore
-from tracking.formats.files import atomic_write
+from tracking.formats import runs
 from tracking.formats.weights import digest
 
 Scores = Callable[[nn.Module], dict[str, float]]
@@ -240,8 +239,7 @@ class Distiller:
 
     def save(self, path: str | Path) -> None:
         """Write all that the run needs to go on as if it had not stopped."""
-        with atomic_write(path, binary=True) as file:
-            torch.save(self._state(), file)
+        runs.save(path, self._state())
 
     def resume(self, path: str | Path) -> None:
         """Go on from a file; a run that cannot is left as it was.
@@ -250,7 +248,7 @@ class Distiller:
             ValueError: the file holds no run, or one of another teacher, other parts or settings.
         """
         same = ("config", "about", "parts", "terms", "teacher")
-        restore(path, self._state(), self._put, same, "this distiller", self.device)
+        runs.restore(path, self._state(), self._put, same, "this distiller", self.device)
 
     def _state(self):
         parts = {

@@ -169,7 +169,7 @@ def train(args: argparse.Namespace) -> None:
     before = started(network, args.start) if args.start else {}
     trainer = Trainer(network, task, loss, world.draw, world.generator, settings)
     if args.resume and args.resume.exists():
-        trainer.restore(args.resume)
+        trainer.resume(args.resume)
     metric = Metric(scenario.gospa_c, scenario.gospa_p, scenario.metric_dims)
     held_out = WindowSimulator(scenario, args.seed + VALIDATE, device).draw(N_VALIDATE)
     spare = make().to(device)

@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(scenario, task, tm
         part._step()
     part.save(tmp_path / "run.pt")
     rest = trainer(scenario, task)
-    rest.restore(tmp_path / "run.pt")
+    rest.resume(tmp_path / "run.pt")
     rest.run(1e9)
     assert rest.progress.step == whole.progress.step == 8
     for (name, a), b in zip(whole.network.state_dict().items(), rest.network.state_dict().values()):
@@ -119,14 +119,29 @@ def test_a_run_of_something_else_is_refused(scenario, task, tmp_path):
     run.save(tmp_path / "run.pt")
     other = trainer(scenario, task)
     object.__setattr__(other, "task", type(task)(**{**task.__dict__, "name": "other"}))
-    with pytest.raises(ValueError, match=f"is a run on {task.name}, not on other"):
-        other.restore(tmp_path / "run.pt")
-    torch.save({"a": 1}, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match="does not fit this network"):
-        run.restore(tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=f"task, are {task.name}, not other"):
+        other.resume(tmp_path / "run.pt")
     (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ValueError, match="bomb"):
-        run.restore(tmp_path / "bomb.pt")
+        run.resume(tmp_path / "bomb.pt")
+
+
+def test_a_run_that_is_refused_one_goes_on_as_if_it_had_not_been_asked(scenario, task, tmp_path):
+    whole, run, further = (trainer(scenario, task) for _ in range(3))
+    for _ in range(4):
+        run._step()
+        further._step()
+    further._step()
+    further.save(tmp_path / "further.pt")
+    state = torch.load(tmp_path / "further.pt", weights_only=True)
+    for missing in state.keys() - {"config"}:
+        torch.save({name: value for name, value in state.items() if name != missing}, tmp_path / "odd.pt")
+        with pytest.raises(ValueError, match="not a run of this network"):
+            run.resume(tmp_path / "odd.pt")
+    whole.run(1e9)
+    run.run(1e9)
+    for (name, a), b in zip(whole.average.items(), run.average.values()):
+        assert torch.equal(a, b), name
 
 
 @pytest.mark.slow

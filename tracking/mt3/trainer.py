@@ -1,6 +1,5 @@
 """Training of MT3 networks: any source of windows, any device, resumable to the step."""
 
-import pickle  # its error alone: nothing is unpickled
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tracking.formats.files import atomic_write
+from tracking.formats import runs
 from tracking.mt3.model import Model, Task
 from tracking.mt3.windows import Windows
 from tracking.muon import Muon
@@ -180,42 +179,42 @@ class Trainer:
         return network.eval()
 
     def save(self, path: str | Path) -> None:
-        """Write all that is needed to go on, atomically."""
-        state = {
+        """Write all that the run needs to go on as if it had not stopped."""
+        runs.save(path, self._state())
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from a file; a run that cannot is left as it was.
+
+        Raises:
+            ValueError: the file holds no run, or one on another task or of another network.
+        """
+        runs.restore(path, self._state(), self._put, ("task",), "this network", self.device)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "pool": self.pool,
             "progress": asdict(self.progress),
-            "config": asdict(self.config),
+            "config": asdict(self.config),  # for whoever reads the file: a run may be made longer
             "task": self.task.name,
         }
-        with atomic_write(path, binary=True) as file:
-            torch.save(state, file)
 
-    def restore(self, path: str | Path) -> None:
-        """Go on where a saved run was.
-
-        Raises:
-            ValueError: the file is of another task or network.
-        """
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            if state["task"] != self.task.name:
-                raise ValueError(f"{path} is a run on {state['task']}, not on {self.task.name}")
-            self.network.load_state_dict(state["network"])
-            if len(state["optimizers"]) != len(self.optimizers):
-                raise ValueError(f"{path} is a run with another choice between AdamW alone and Muon")
-            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"]):
-                optimizer.load_state_dict(saved)
-            self.average = state["average"]
-            self.progress = Progress(**state["progress"])
-            self.pool = (state["pool"][0].cpu(), *state["pool"][1:])
-            if self.pool[2]:  # draw the pool again, and leave out what was used of it
-                self.generator.set_state(self.pool[0])
-                self.batches = self._pooled()
-        except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"{path} does not fit this network: {error}") from None
+    def _put(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        if len(state["optimizers"]) != len(self.optimizers):
+            raise ValueError("it has another choice between AdamW alone and Muon")
+        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        for name, value in self.average.items():
+            value.copy_(state["average"][name])
+        self.progress = Progress(**state["progress"])
+        before, step, taken = state["pool"]
+        self.pool = (before.cpu(), step, taken)
+        self.generator.set_state(self.pool[0])
+        # what was left of the pool is drawn again, and without what was used of it
+        self.batches = self._pooled() if taken else iter(())
 
 
 def _optimizers(network: nn.Module, config: TrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
