@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from perception.pointcloud import PointCloud
+from perception.pointcloud import PointCloud, as_cloud
 from tracking.association.components import join, root
 from tracking.checks import require_positive
 from tracking.compiled import compiled
@@ -33,6 +33,7 @@ def clusters(
     Source: Borges, Aldon, "Line Extraction in 2D Range Images for Mobile Robotics" (2004), adaptive
         breakpoint detector, here for images.
     """
+    cloud = as_cloud(cloud)
     if cloud.pixel is None:
         raise ValueError(
             "clusters joins neighbours in an image, and this cloud has no pixels: voxel_clusters"
@@ -64,6 +65,7 @@ def voxel_clusters(cloud: PointCloud, size: float = 0.1, min_points: int = 30) -
         size:       side of a voxel, m.
         min_points: of a cluster.
     """
+    cloud = as_cloud(cloud)
     require_positive(size=size)
     if not min_points >= 1:
         raise ValueError(f"min_points must be at least 1, got {min_points}")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.pointcloud import PointCloud
+from perception.pointcloud import PointCloud, as_cloud
 from tracking.checks import require_positive, require_probability
 from tracking.compiled import compiled
 
@@ -51,9 +51,11 @@ def ground(
         least:     share of the points that the plane must have.
         seed:      of the planes tried.
     Raises:
+        TypeError:  no point cloud.
         ValueError: a bad setting.
     Source: Fischler, Bolles, "Random Sample Consensus" (1981); the best plane is fitted by least squares.
     """
+    cloud = as_cloud(cloud)
     require_positive(tolerance=tolerance)
     require_probability(least=least)
     if not 0 <= tilt <= np.pi / 2:

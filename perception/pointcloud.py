@@ -54,7 +54,9 @@ class PointCloud:
             value = getattr(self, name)
             if value is None:
                 continue
-            value = np.ascontiguousarray(value, kind)
+            given, value = value, np.ascontiguousarray(value, kind)
+            if kind is np.int32 and value is not given and not np.array_equal(value, given):
+                raise ValueError(f"{name}: columns and rows are whole numbers, got parts of them")
             if value.shape != shape:
                 raise ValueError(f"{name} of {n} points must have shape {shape}, got {value.shape}")
             object.__setattr__(self, name, value)
@@ -85,6 +87,19 @@ class PointCloud:
             for column in (self.points, self.std, self.pixel, self.colour)
         )
         return PointCloud(points, std, pixel, colour, self.stride)  # type: ignore[arg-type]
+
+
+def as_cloud(points: Any) -> "PointCloud":
+    """A point cloud, as it is.
+
+    Raises:
+        TypeError: it is none, such as an array of points.
+    """
+    if not isinstance(points, PointCloud):
+        raise TypeError(
+            f"a PointCloud is accepted, got {type(points).__name__}: PointCloud(points) of an array (n, 3)"
+        )
+    return points
 
 
 def cloud(
@@ -148,7 +163,7 @@ def to_open3d(cloud: PointCloud) -> Any:
     Raises:
         ImportError: open3d is not installed.
     """
-    o3d = _open3d()
+    o3d, cloud = _open3d(), as_cloud(cloud)
     out = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.points.astype(float)))
     if cloud.colour is not None:
         out.colors = o3d.utility.Vector3dVector(cloud.colour.astype(float))

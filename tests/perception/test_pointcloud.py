@@ -455,3 +455,15 @@ def test_clusters_of_odd_settings_are_refused(changed):
         clusters(cloud(depth, Pinhole.of(4, 4, 4.0)), **changed)
     with pytest.raises(ValueError, match="min_points"):
         voxel_clusters(PointCloud(np.ones((9, 3))), min_points=np.nan)
+
+
+@pytest.mark.parametrize("find", [ground, clusters, voxel_clusters], ids=lambda f: f.__name__)
+def test_arrays_are_no_clouds_and_it_is_said_how_they_become_one(find):
+    with pytest.raises(TypeError, match=r"got ndarray: PointCloud\(points\)"):
+        find(np.zeros((5, 3)))
+
+
+def test_parts_of_pixels_are_refused():
+    assert PointCloud(np.ones((1, 3)), pixel=np.array([[3.0, 4.0]])).pixel.dtype == np.int32
+    with pytest.raises(ValueError, match="whole numbers"):
+        PointCloud(np.ones((1, 3)), pixel=np.array([[3.5, 4.0]]))
