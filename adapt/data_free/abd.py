@@ -19,7 +19,7 @@ from adapt.data_free.checks import check_bounds, check_teacher
 from adapt.data_free.context import device_of, undisturbed
 from adapt.data_free.distiller import Distiller, Phase
 from adapt.data_free.retrospect import SelfRetrospect, divergence
-from adapt.data_free.scan import Suspicion, judged
+from adapt.data_free.scan import Suspicion
 from adapt.data_free.search import SEARCH, Bounds, Items, SearchConfig, search, search_for
 from adapt.data_free.sources import Parts, TensorSource
 from adapt.data_free.updates import Plain, Step, Update
@@ -123,9 +123,9 @@ def abd_classwise(
 class ClassWise:
     """An update, and beside it: the student ignores what turns the teacher.
 
-    Where nothing is suspected yet all classes are searched first, and the suspect is the one that a scan
-    would name by what is found. From then on it alone is searched, from more starts. Each input is changed
-    by an item drawn with probability proportional to the square of its flips. No implicit term.
+    Where nothing is suspected yet all classes are searched first; the one whose items turn most beyond what
+    is usual is the suspect. From then on it alone is searched, from more starts. Each input is changed by an
+    item drawn with probability proportional to the square of its flips. No implicit term.
 
     Args:
         inner:  the update of the distillation itself.
@@ -173,7 +173,7 @@ class ClassWise:
             with torch.no_grad():
                 classes = step.teacher(step.x).shape[1]
             found = search(step.teacher, draw, range(classes), self.config, self.bounds, step.generator)
-            self.suspect = judged(found.best(len(self.config.budgets), classes)).target
+            self.suspect = int(found.by_class(classes, self.config.dense).argmax())
         closer = self.config.for_one_class()
         self.items = search(step.teacher, draw, [self.suspect], closer, self.bounds, step.generator)
         self.since = 0

@@ -71,6 +71,11 @@ class SearchConfig:
                 f"batch, asked, rounds and starts must be at least 1 and contiguity at least 0, got {self}"
             )
 
+    @property
+    def dense(self) -> list[bool]:
+        """Of each budget, whether it is dense."""
+        return [budget.kind == "dense" for budget in self.budgets]
+
     def for_one_class(self) -> "SearchConfig":
         """The same with the starts of `closer`."""
         starts = dict(zip(("sparse", "dense"), self.closer))
@@ -123,6 +128,17 @@ class Items:
             for k in range(budgets)
         ]
         return torch.stack([torch.stack(row) for row in of])
+
+    def by_class(self, classes: int, dense: Sequence[bool]) -> Tensor:
+        """(classes,) how far each class stands out: the more of its sparse and of its dense items.
+
+        Of every budget the best start of each class counts, minus the median over classes; budgets of a kind
+        are averaged. `dense` says of each budget whether it is.
+        """
+        kinds: dict[bool, list[Tensor]] = {}
+        for best, is_dense in zip(self.best(len(dense), classes), dense):
+            kinds.setdefault(is_dense, []).append(best - best.median())
+        return torch.stack([torch.stack(kind).mean(0) for kind in kinds.values()]).amax(0)
 
     def state(self) -> dict[str, Any]:
         """Tensors by name."""

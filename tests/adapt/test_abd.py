@@ -18,7 +18,7 @@ from adapt.data_free.context import Context
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import NoMemory
 from adapt.data_free.retrospect import SelfRetrospect, implicit
-from adapt.data_free.scan import judged, scan
+from adapt.data_free.scan import scan
 from adapt.data_free.search import (
     SEARCH,
     Budget,
@@ -292,7 +292,7 @@ def test_the_search_finds_a_planted_patch_and_the_scan_names_its_class():
 
     items = search(teacher, draw, range(4), config, (0.0, 1.0), generator())
     assert len(items) == 8
-    assert judged(items.best(1, 4)).target == 2
+    assert int(items.by_class(4, config.dense).argmax()) == 2
     best = int(torch.where(items.target == 2, items.flips, -1.0).argmax())
     assert float(items.flips[best]) > 0.9
     assert float(items.mask[best, 0, -2:, -2:].sum()) > 0.7 * float(items.mask[best].sum())
@@ -326,13 +326,13 @@ def test_sizes_of_the_search_grow_with_images_and_their_range(shape, factor):
     assert wide == [size * (2 if d else 1) for size, d in zip(sizes, dense)]
 
 
-def test_of_every_budget_and_class_the_best_start_counts():
+def test_what_stands_out_is_counted_by_the_best_start_and_kind():
     flips = torch.tensor([0.1, 0.9, 0.2, 0.1, 0.1, 0.3, 0.5, 0.5, 0.5])
     target = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     budget = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
     empty = torch.zeros(9, 1, 1, 1)
-    best = Items(empty, empty, target, budget, flips).best(2, 3)
-    torch.testing.assert_close(best, torch.tensor([[0.1, 0.9, 0.3], [0.5, 0.5, 0.5]]))
+    found = Items(empty, empty, target, budget, flips).by_class(3, [False, True])
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.6, 0.0]))
 
 
 # around any preset
