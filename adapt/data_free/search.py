@@ -117,9 +117,18 @@ class Items:
     def __len__(self) -> int:
         return len(self.target)
 
-    def on(self, x: Tensor, rows: Tensor, bounds: Bounds) -> Tensor:
-        """Inputs (b, *shape), each changed by the item of its row (b,)."""
-        return (x * (1 - self.mask[rows]) + self.paint[rows]).clamp(*bounds)
+    def on(self, x: Tensor, rows: Tensor, bounds: Bounds, times: Tensor | None = None) -> Tensor:
+        """Inputs (b, *shape), each changed by the item of its row (b,).
+
+        With `times` (b,) a mask is so many times as dense, 1 at most, and so is what is painted by it; dense
+        items have no mask and stay as they are.
+        """
+        mask, paint = self.mask[rows], self.paint[rows]
+        if times is not None:
+            denser = (mask * times.reshape(-1, *[1] * (mask.ndim - 1))).clamp(max=1)
+            paint = paint * torch.where(mask > 0, denser / mask.clamp(min=1e-12), 1)
+            mask = denser
+        return (x * (1 - mask) + paint).clamp(*bounds)
 
     def best(self, budgets: int, classes: int) -> Tensor:
         """(budgets, classes) flips of the best start of each."""

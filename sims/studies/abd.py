@@ -11,8 +11,9 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
     ABD           both
     classwise     our extension: sparse and dense search for each class, batch norm frozen
     classwise, by the scan      the same, as strong as a scan is sure; wants --calibrate
-    classwise, scattered; dense alone; batch norm trains     its ablations: no contiguity of masks, no masks,
-                                                             batch norm not frozen
+    classwise, masks as found; scattered; dense alone; batch norm trains     its ablations: masks no denser
+                                            than they are found, no contiguity of masks, no masks, batch norm
+                                            not frozen
 
 Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
 --clean poisoned teachers and clean ones are looked at without data, by the scan and, as its yardstick, by the
@@ -37,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from adapt.data_free.abd import abd, abd_classwise
+from adapt.data_free.abd import DENSEST, abd, abd_classwise
 from adapt.data_free.backdoor import TRIGGERS, Trigger, poisoned, success_rate
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.margin import largest_margins
@@ -63,6 +64,7 @@ ROWS = (
     "ABD",
     "classwise",
     BY_SCAN,
+    "classwise, masks as found",
     "classwise, scattered",
     "classwise, dense alone",
     "classwise, batch norm trains",
@@ -89,7 +91,9 @@ def student_of(
             search = replace(search, contiguity=0.0)
         if row.endswith("alone"):
             search = replace(search, budgets=tuple(b for b in search.budgets if b.kind == "dense"))
-        d = abd_classwise(d, task.bounds, config=search, suspicion=suspicion if row == BY_SCAN else None)
+        densest = 1.0 if row.endswith("found") else DENSEST
+        suspicion = suspicion if row == BY_SCAN else None
+        d = abd_classwise(d, task.bounds, densest=densest, config=search, suspicion=suspicion)
         if row.endswith("trains"):
             assert d.phase is not None
             d = replace(d, phase=replace(d.phase, frozen=False))

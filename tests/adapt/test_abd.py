@@ -303,6 +303,20 @@ def test_the_search_finds_a_planted_patch_and_the_scan_names_its_class():
     assert changed.max() <= 1
 
 
+def test_denser_masks_paint_more_of_the_same_and_leave_dense_items_alone():
+    mask = torch.tensor([0.2, 0.5, 0.0]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2)
+    colour = torch.rand(3, 2, 2, 2, generator=generator())
+    paint = torch.cat((mask[:2] * colour[:2], colour[2:]))
+    items = Items(mask, paint, *torch.zeros(3, 3))
+    x = torch.rand(3, 2, 2, 2, generator=generator(1))
+    rows = torch.arange(3)
+    changed = items.on(x, rows, (0.0, 2.0), torch.tensor([3.0, 3.0, 3.0]))
+    torch.testing.assert_close(changed[0], 0.4 * x[0] + 0.6 * colour[0])
+    torch.testing.assert_close(changed[1], colour[1])
+    torch.testing.assert_close(changed[2], x[2] + colour[2])
+    torch.testing.assert_close(items.on(x, rows, (0.0, 2.0), torch.ones(3)), items.on(x, rows, (0.0, 2.0)))
+
+
 def test_contiguity_gathers_the_pixels_of_masks():
     def draw(n):
         return 0.35 * torch.rand(n, *SHAPE, generator=g)
@@ -400,6 +414,7 @@ def test_stored_inputs_have_a_vaccine_of_their_own_and_a_run_is_wrapped_once(tea
         lambda d: abd_classwise(d, (0.0, float("inf"))),
         lambda d: abd_classwise(d, (0.0, 1.0), every=0),
         lambda d: abd_classwise(d, (0.0, 1.0), weight=0.0),
+        lambda d: abd_classwise(d, (0.0, 1.0), densest=0.5),
         lambda d: abd_classwise(d, (0.0, 1.0), config=SearchConfig(batch=0)),
         lambda d: scan(d.teacher, SHAPE, (1.0, 0.0)),
     ],
