@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tracking.formats.files import atomic_write
+from tracking.formats.files import atomic_write, require_place
 
 DIGITS = 18  # of a number: it has 64 bits, also when others are added to it
 
@@ -91,9 +91,8 @@ def _whole(text, least):
 
 def output(text: str) -> str:
     """A file that can be written, so that this is not found out after hours of computing."""
-    folder = os.path.dirname(os.path.realpath(text))
-    if os.path.lexists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text} is not an ordinary file")
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written, {folder} is not a folder to write to")
+    try:
+        require_place(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text

@@ -11,6 +11,7 @@ Exit status: 0 done, 1 failed, 2 bad input.
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Distil, write, and say what came of it."""
     start = time.monotonic()
+    torch.set_num_threads(args.threads)
     shape, chosen = tuple(args.input_shape), settings(args)
     teacher = networks.load(args.teacher).to(args.device)
     classes = check_teacher(teacher, shape, args.device)
@@ -192,6 +194,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--batch", type=positive, default=64, metavar="N")
     add("--seed", type=natural, default=0)
     add("--device", type=device, default="cpu", help="such as cuda or cuda:1; default: cpu")
+    add("--threads", type=positive, default=1, metavar="N", help="default: 1, fastest for small networks")
     add("--resume", type=output, metavar="FILE", help="where the run is saved every minute, and goes on from")
     add(
         "--minutes",
@@ -207,9 +210,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
             "--scan, --calibrate and --defence classwise need --bounds LOW HIGH, the range of the teacher's "
             "inputs"
         )
+    require_apart(parser, args)
     if 0 < len(args.calibrate) < 3:
         parser.error(f"--calibrate needs at least three clean teachers, got {len(args.calibrate)}")
     return args
+
+
+def require_apart(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuse to write over what is read, or two things into one file."""
+    if not args.out.endswith(".safetensors"):
+        parser.error(f"--out is a .safetensors file, got {args.out}")
+    student = [args.student] if Path(args.student).suffix == files.PROGRAM else []
+    if student and same_file(args.student, args.teacher):
+        parser.error("--student and --teacher are one file: give a student of its own")
+    for name, path in (("--out", args.out), ("--resume", args.resume)):
+        other = [args.resume] if args.resume and name == "--out" else []
+        if path and any(same_file(path, read) for read in (args.teacher, *student, *args.calibrate, *other)):
+            parser.error(f"{name} {path} would be written over a file that is read: name another one")
+
+
+def same_file(a: str, b: str) -> bool:
+    """Whether two names are of one file, which need not be there."""
+    return os.path.realpath(a) == os.path.realpath(b)
 
 
 def device(text: str) -> torch.device:

@@ -118,8 +118,11 @@ def abd_classwise(
     update = ClassWise(distiller.update, bounds, every, weight, densest, config)
     if suspicion is not None:
         classes = check_teacher(distiller.teacher, distiller.source.shape, device_of(distiller.teacher))
-        if suspicion.target >= classes:
+        if not 0 <= suspicion.target < classes:
             raise ValueError(f"class {suspicion.target} is suspected, and the teacher has {classes} classes")
+        if suspicion.sure is not None and not 0 <= suspicion.sure <= 1:
+            raise ValueError(f"sure must be from 0 to 1, or None, got {suspicion.sure}")
+        distiller = replace(distiller, about=distiller.about | {"suspected": suspicion.target})
         update.suspect = suspicion.target
         update.weight *= 1.0 if suspicion.sure is None else max(suspicion.sure**4, 1e-6)
     return replace(distiller, phase=Phase(update=update, start=start, frozen=True, clip=5.0))

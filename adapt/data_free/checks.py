@@ -25,8 +25,17 @@ def check_teacher(teacher: nn.Module, shape: Shape, device: torch.device | str =
             "teacher.eval() first."
         )
     x = _probes(shape, device)
+    before = {name: value.clone() for name, value in teacher.named_buffers()}
     with torch.no_grad():
         context = _answered(teacher, x, shape)
+        written = [n for n, v in teacher.named_buffers() if not same_numbers(v, before[n])]
+        for name, value in teacher.named_buffers():
+            value.copy_(before[name])
+        if written:
+            raise ValueError(
+                f"the teacher writes to its buffers when it is asked ({written[0]}). Was it exported in "
+                "training mode? Export it after .eval()."
+            )
         if context._watch.training:
             raise ValueError(
                 "a batch-norm layer of the teacher uses statistics of the batch. Export it after .eval(), or "
@@ -65,12 +74,16 @@ def check_student(student: nn.Module, teacher: nn.Module, shape: Shape, device: 
     if student is teacher or {id(p) for p in student.parameters()} & {id(p) for p in teacher.parameters()}:
         raise ValueError("student and teacher share weights. Give a student of its own, such as a deepcopy.")
     x = _probes(shape, device)
-    with torch.no_grad():
+    modes = {module: module.training for module in student.modules()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         wanted = teacher(x).shape
         try:
-            s = undisturbed(student, x)
+            s = undisturbed(student.train(), x)  # as it will be asked
         except REFUSALS as error:
             raise _refused("student", shape, error) from None
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
     if not isinstance(s, Tensor) or s.shape != wanted:
         came = tuple(s.shape) if isinstance(s, Tensor) else type(s).__name__
         raise ValueError(
@@ -100,7 +113,14 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def same_numbers(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same; NaN is NaN: a buffer that was so from the start has not changed."""
+    return a.shape == b.shape and torch.allclose(a, b, 0, 0, equal_nan=True)
+
+
 def _probes(shape, device):
+    if not isinstance(shape, (tuple, list)) or not all(type(n) is int and n > 0 for n in shape) or not shape:
+        raise ValueError(f"the shape of an input is a tuple of whole numbers from 1, got {shape!r}")
     try:
         return torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     except RuntimeError:  # of the allocator; CUDA's is one, too
@@ -131,6 +151,15 @@ def _check_logits(t, number):
         )
     if not t.isfinite().all():
         raise ValueError("the teacher's logits are not finite on random inputs; its weights may hold NaN.")
+    if (
+        (t >= 0).all()
+        and (t <= 1).all()
+        and not torch.allclose(t.sum(1), torch.ones_like(t[:, 0]), atol=1e-4)
+    ):
+        raise ValueError(
+            "the teacher's answers all lie from 0 to 1: probabilities of a sigmoid? Give it without. If they "
+            "are logits, subtract a number from all of them, which changes nothing."
+        )
     if (t >= 0).all() and torch.allclose(t.sum(1), torch.ones_like(t[:, 0]), atol=1e-4):
         raise ValueError(
             "the teacher answers probabilities. Give it without its last softmax: logits are needed."

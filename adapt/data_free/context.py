@@ -10,7 +10,17 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-LAYERS = ("linear", "conv1d", "conv2d", "conv3d")
+# which argument of a layer's operator is its input; programs that were decomposed have no linear layers left
+LAYERS = dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "convolution", "matmul", "mm"), 0) | {
+    "addmm": 1
+}
+FUNCTION = ("input", "running_mean", "running_var", "weight", "bias", "training")
+USUAL = ("input", "weight", "bias", "running_mean", "running_var")
+NORMS = {
+    "batch_norm": (*USUAL, "training"),
+    "_native_batch_norm_legit": (*USUAL, "training"),
+    "_native_batch_norm_legit_no_training": USUAL,
+}
 
 
 class Statistics(NamedTuple):
@@ -37,16 +47,14 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "").split(".")[0]
-        if name in LAYERS:
-            self.features = args[0]
-        elif name == "batch_norm":
-            self._normed(func, args, kwargs or {})
+        if name in LAYERS and len(args) > LAYERS[name]:
+            self.features = args[LAYERS[name]]
+        elif name in NORMS or func is F.batch_norm:
+            # F.batch_norm has another order than the operators
+            self._normed(FUNCTION if func is F.batch_norm else NORMS[name], args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
-    def _normed(self, func, args, kwargs):
-        names = ("input", "weight", "bias", "running_mean", "running_var", "training")
-        if func is F.batch_norm:  # which has another order than the operator
-            names = ("input", "running_mean", "running_var", "weight", "bias", "training")
+    def _normed(self, names, args, kwargs):
         given: dict[str, Any] = dict(zip(names, args)) | kwargs
         self.training |= bool(given.get("training"))
         x, mean, var = given["input"], given.get("running_mean"), given.get("running_var")

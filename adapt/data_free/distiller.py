@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from adapt.data_free.sources import Moment, Source
 from adapt.data_free.terms import summed
 from adapt.data_free.updates import Step, Update
 from tracking.formats import runs
+from tracking.formats.files import require_place
 from tracking.formats.weights import digest
 
 Scores = Callable[[nn.Module], dict[str, float]]
@@ -86,6 +88,8 @@ class Phase:
     def __post_init__(self):
         if not 0 <= self.start < 1 or not self.clip > 0:
             raise ValueError(f"start must be in [0, 1) and clip positive, got {self.start} and {self.clip}")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, or None, got {self.rate}")
 
 
 @dataclass
@@ -94,7 +98,8 @@ class Distiller:
 
     Args:
         teacher:  in eval mode, logits; it is never changed.
-        student:  with logits of the same classes, on the device where all is computed.
+        student:  with logits of the same classes, on the device where all is computed; it is in training mode
+                  as a whole, also where its parameters are frozen.
         source:   where inputs come from.
         update:   how the student learns from them.
         memory:   what it is reminded of.
@@ -155,15 +160,18 @@ class Distiller:
             every:   seconds.
         Raises:
             ValueError:   teacher and student do not go together, the teacher is in training mode, or gives no
-                          gradient to a source that learns from it; `seconds` is negative or NaN.
+                          gradient to a source or a defence that learns from it; `seconds` is negative or NaN.
+            OSError:      `save` is no place to write to.
             RuntimeError: a loss is not finite, or memory is out; the last save is as it was.
         """
         if not seconds >= 0:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
         check_teacher(self.teacher, self.source.shape, self.device)
         check_student(self.student, self.teacher, self.source.shape, self.device)
-        if self.source.terms:
+        if self.source.terms or self.phase is not None:
             check_gradient(self.teacher, self.source.shape, self.device)
+        if save is not None:
+            require_place(save)
         begun = saved = time.monotonic()
         with untouched(self.teacher), _private(self._random), enough_memory(self.config.batch):
             while not self.done and time.monotonic() - begun < seconds:
@@ -261,7 +269,7 @@ class Distiller:
         return {
             "parts": {name: _settings(part, states.get(name, {})) for name, part in parts.items()}
             | {"of the phase": _settings(self.phase, {})},
-            "terms": {name: weight for name, (weight, _) in self.source.terms.items()},
+            "terms": {name: [weight, _said(term)] for name, (weight, term) in self.source.terms.items()},
             "teacher": digest(self.teacher.state_dict()),
             "states": states,
             "student": self.student.state_dict(),
@@ -293,8 +301,25 @@ class Distiller:
 def _settings(part: Any, state: dict[str, Any]) -> dict[str, Any]:
     """What a part of a run is, and the numbers and texts it was made with: those its state does not have."""
     given = {} if part is None else vars(part)
-    said = {k: v for k, v in given.items() if isinstance(v, int | float | str) and k not in state}
-    return {"type": type(part).__name__} | said
+    said = {k: _said(v) for k, v in given.items() if k not in state}
+    return {"type": type(part).__name__} | {k: v for k, v in said.items() if v is not None}
+
+
+def _said(value: Any) -> Any:
+    """Numbers and texts that stand for a value, the same for the same; None: it is known by its state."""
+    if isinstance(value, int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [_said(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _said(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Tensor):
+        return digest({"": value})
+    if not isinstance(value, nn.Module) and callable(getattr(value, "state", None)):
+        return _settings(value, value.state())
+    if isinstance(value, FunctionType):  # what it closes over are its settings
+        return [value.__qualname__, *(_said(cell.cell_contents) for cell in value.__closure__ or ())]
+    return None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from adapt.data_free.checks import out_of_memory
+from adapt.data_free.checks import out_of_memory, same_numbers
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def untouched(teacher: nn.Module) -> Iterator[None]:
         RuntimeError: it has been changed.
     """
     wanted = [(p, p.requires_grad) for p in teacher.parameters()]
-    before = {name: value.clone() for name, value in teacher.state_dict().items() if torch.is_tensor(value)}
+    before = {name: value.clone() for name, value in _numbers(teacher).items()}
     for p, _ in wanted:
         p.requires_grad_(False)
     try:
@@ -25,14 +25,17 @@ def untouched(teacher: nn.Module) -> Iterator[None]:
     finally:
         for p, flag in wanted:
             p.requires_grad_(flag)
-    after = teacher.state_dict()
-    # NaN is NaN: a buffer that was so from the start has not been changed
-    changed = [n for n, v in before.items() if not torch.allclose(v, after[n], 0, 0, equal_nan=True)]
+    after = _numbers(teacher)
+    changed = [name for name, value in before.items() if not same_numbers(value, after[name])]
     if changed:
         raise RuntimeError(
             f"the teacher changed while it was asked: {', '.join(changed[:3])}. Its forward pass must "
             "not write to its buffers."
         )
+
+
+def _numbers(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in network.named_parameters()} | dict(network.named_buffers())
 
 
 @contextmanager

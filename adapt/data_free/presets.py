@@ -190,8 +190,9 @@ def wanted() -> dict[str, tuple[float, Term]]:
 
 
 def ring(settings: Settings) -> RingBuffer:
-    """The buffer of MB-DFKD and LRA."""
-    return RingBuffer(settings.capacity, settings.every, settings.start)
+    """The buffer of MB-DFKD and LRA; in runs of a few epochs it begins in the first half."""
+    start = min(settings.start, max(settings.config.epochs // 2 - 1, 0))
+    return RingBuffer(settings.capacity, settings.every, start)
 
 
 def autoencoder(student: nn.Module, shape: Shape, settings: Settings) -> VAEReplay:

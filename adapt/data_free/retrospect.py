@@ -5,6 +5,7 @@ teacher, who knows the backdoor; the student then shall not react to it. Source:
 implicit hypergradient by fixed-point iteration is that of Grazzi et al. (ICML 2020).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,11 @@ class SelfRetrospect:
             raise ValueError(
                 f"on must be one of {', '.join(WHERE)}, portion in (0, 1], rounds at least 1 and K at least "
                 f"0, got {on!r}, {portion}, {rounds}, {K}"
+            )
+        if not all(0 < number < math.inf for number in (rate, eta, weight)) or not 0 <= penalty < math.inf:
+            raise ValueError(
+                "rate, eta and weight must be positive, penalty at least 0, and all finite, got "
+                f"{rate}, {eta}, {weight}, {penalty}"
             )
         self.inner, self.rounds, self.rate, self.penalty = inner, rounds, rate, penalty
         self.K, self.eta, self.portion, self.weight, self.on = K, eta, portion, weight, on

@@ -180,11 +180,19 @@ def calibrated(clean: Sequence[Suspicion], alarm: float = 0.99, spread: float = 
     """
     if not (0 < alarm < 1 and 0 < spread < math.inf):
         raise ValueError(f"alarm must be between 0 and 1 and spread positive, got {alarm} and {spread}")
+    clean = list(clean)
     if len(clean) < 3:
         raise ValueError(f"a calibration needs scans of at least three clean teachers, got {len(clean)}")
-    sizes = sorted({(len(found.flips), len(found.flips[0])) for found in clean})
+    shares = [share for found in clean for row in found.flips for share in row]
+    if not all(found.flips and found.flips[0] for found in clean) or not all(map(math.isfinite, shares)):
+        raise ValueError("flips of a scan are finite numbers for each size and class")
+    sizes = sorted({(len(found.flips), *map(len, found.flips)) for found in clean})
+    if any(len(set(size[1:])) > 1 for size in sizes):
+        raise ValueError("flips of a scan are of as many classes for every size")
     if len(sizes) > 1:
-        raise ValueError(f"clean teachers must have the same classes, got (sizes, classes) {sizes}")
+        raise ValueError(
+            f"clean teachers must have the same classes, got (sizes, classes) {[s[:2] for s in sizes]}"
+        )
     counted = torch.stack([_counted(torch.tensor(found.flips)) for found in clean])
     others = (counted.sum(0) - counted) / (len(clean) - 1)
     logs = (counted - others).amax((1, 2)).clamp(min=0)

@@ -32,9 +32,11 @@ def stability(curve: np.ndarray | list[float], skip: float = 1 / 3) -> Stability
     if not 0 <= skip < 1:
         raise ValueError(f"skip must be in [0, 1), got {skip}")
     a = np.asarray(curve, float)[int(skip * len(curve)) :]
+    if a.ndim != 1:
+        raise ValueError(f"a curve is one number for each epoch, got shape {np.shape(curve)}")
     if not len(a) or not np.isfinite(a).all():
         raise ValueError(f"a curve needs finite numbers after its first {skip:.2f}, got {list(curve)}")
-    line = np.polyval(np.polyfit(np.arange(len(a)), a, 1), np.arange(len(a))) if len(a) > 2 else a.mean()
+    line = np.polyval(np.polyfit(np.arange(len(a)), a, 1), np.arange(len(a))) if len(a) > 1 else a
     drops = np.maximum(a[:-1] - a[1:], 0.0)
     return Stability(
         mean=float(a.mean()),

@@ -31,8 +31,10 @@ def shuffled(teacher: nn.Module, layers: int, generator: torch.Generator) -> nn.
     Raises:
         ValueError: the teacher has no such weights.
     """
-    copied = copy.deepcopy(teacher)
-    several = [p for p in copied.parameters() if p.ndim in (2, 3, 4) and p.shape[1] > 1]
+    with torch.no_grad():  # else TorchScript's copies are no leaves
+        copied = copy.deepcopy(teacher)
+    # a parameter of one row, such as an embedding of positions (1, n, d), is no layer
+    several = [p for p in copied.parameters() if 2 <= p.ndim <= 5 and min(p.shape[:2]) > 1]
     weights = [p for p in several if p.ndim > 2] or several
     if not weights:
         raise ValueError(

@@ -51,7 +51,7 @@ from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
 from sims.teachers import Task, fresh, task_of, trained
-from tracking.program import Parser, output, positive, run
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.abd"
 TEACHER, STUDENT = "resnet-16", "resnet-8"
@@ -292,12 +292,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     usual = tuple(row for row in ROWS if row != BY_SCAN)
     add("--rows", nargs="+", choices=ROWS, default=usual, metavar="ROW", help="; ".join(ROWS))
     add("--seeds", type=positive, default=5, metavar="N", help="teachers, and students, of each trigger")
-    add("--first-seed", type=int, default=0, metavar="S")
+    add("--first-seed", type=natural, default=0, metavar="S")
     add("--spread", action="store_true", help="targets differ from teacher to teacher")
     add("--scan", action="store_true", help="look for the backdoor of each teacher without data")
-    add("--clean", type=int, default=0, metavar="N", help="clean teachers that are looked at as well")
+    add("--clean", type=natural, default=0, metavar="N", help="clean teachers that are looked at as well")
     add("--cost", action="store_true", help="students of the clean teachers of --clean, of all rows")
-    add("--calibrate", type=int, default=0, metavar="N", help="clean teachers that say how sure a scan is")
+    add(
+        "--calibrate", type=natural, default=0, metavar="N", help="clean teachers that say how sure a scan is"
+    )
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")
@@ -308,6 +310,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--quick", action="store_true", help="one seed, trigger and few steps, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
+    if 0 < args.calibrate < 3:
+        parser.error(f"--calibrate needs at least three clean teachers, got {args.calibrate}")
+    if args.cost and not args.clean:
+        parser.error("--cost is of the teachers of --clean, and there are none")
     if BY_SCAN in args.rows and not (args.scan and args.calibrate > 2):
         parser.error(f"{BY_SCAN!r} needs --scan, and at least three teachers to --calibrate")
     if args.quick:

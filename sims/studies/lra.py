@@ -67,7 +67,7 @@ from sims.images import FILES, LABELLED
 from sims.studies.record import Record
 from sims.table import signed
 from sims.teachers import Task, fresh, scores, task_of, trained
-from tracking.program import Parser, output, positive, run
+from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.lra"
 STUDIES = ("drift", "pairs", "inverted", "generator", "presets")
@@ -260,7 +260,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--studies", nargs="+", choices=STUDIES, default=STUDIES)
     add("--rows", nargs="+", choices=(*UPDATES, "vae", "clean"), help="of the generator study; default: all")
     add("--seeds", type=positive, default=5, metavar="N")
-    add("--first-seed", type=int, default=0, metavar="S")
+    add("--first-seed", type=natural, default=0, metavar="S")
     add("--dataset", choices=LABELLED, default="digits", help="default: digits, which come along")
     add("--data", metavar="FOLDER", help=f"where the others are: {', '.join(FILES.values())}")
     add("--images", type=positive, default=10_000, metavar="N", help="of MNIST, that a teacher learns from")

@@ -18,7 +18,7 @@ from adapt.data_free.context import Context
 from adapt.data_free.distiller import Config, Distiller
 from adapt.data_free.memory import NoMemory
 from adapt.data_free.retrospect import SelfRetrospect, implicit
-from adapt.data_free.scan import scan
+from adapt.data_free.scan import Suspicion, scan
 from adapt.data_free.search import (
     SEARCH,
     Budget,
@@ -393,6 +393,74 @@ def test_the_class_wise_phase_freezes_batch_norm_and_moves_the_student(teacher):
     assert set(update.items.target.tolist()) == {update.suspect}
 
 
+def test_a_defended_run_goes_on_with_the_same_defence_alone(teacher, tmp_path):
+    def classwise(bounds=(-1.0, 2.0), config=SMALL_SEARCH, target=1):
+        found = Suspicion(target, 2.0, (), 0.9)
+        d = presets.dfq(teacher, network(1), SHAPE, SETTINGS)
+        return abd_classwise(d, bounds, config=config, suspicion=found)
+
+    def shuffled(layers=2):
+        return abd(presets.dfq(teacher, network(1), SHAPE, SETTINGS), layers=layers, batches=1)
+
+    path = tmp_path / "run"
+    others = [classwise(bounds=(-5.0, 9.0)), classwise(config=SEARCH), classwise(target=2)]
+    for first, refused in ((classwise(), others), (shuffled(), [shuffled(1)])):
+        first.save(path)
+        first.resume(path)
+        for other in refused:
+            with pytest.raises(ValueError, match="its settings"):
+                other.resume(path)
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted"])
+def test_a_teacher_of_torchscript_has_a_vaccine(teacher, kind):
+    x = torch.randn(4, *SHAPE)
+    script = torch.jit.trace(teacher, x) if kind == "traced" else torch.jit.script(teacher)
+    settings = replace(SETTINGS, bn=0.0)
+    history = abd(presets.dfq(script, network(1), SHAPE, settings), layers=2, batches=0, rounds=2, K=1).fit()
+    assert history[0]["vaccine"] != 0
+
+
+def test_embeddings_of_positions_are_no_layers_that_are_shuffled():
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.position = nn.Parameter(torch.randn(1, 4, 6))
+            self.cut, self.out = nn.Conv2d(1, 6, 4, 4), nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.out((self.cut(x).flatten(2).mT + self.position).mean(1))
+
+    teacher = Patches().eval()
+    copied = shuffled(teacher, 5, generator())
+    assert torch.equal(copied.position, teacher.position)
+    assert not torch.equal(copied.out.weight, teacher.out.weight)
+
+
+def test_batch_norm_and_features_of_decomposed_programs_are_seen(teacher):
+    x = torch.randn(4, *SHAPE)
+    usual, decomposed = Context(x, teacher), torch.export.export(teacher, (x,)).run_decompositions().module()
+    seen = Context(x, decomposed)
+    assert len(seen.statistics) == len(usual.statistics)
+    for a, b in zip(seen.statistics, usual.statistics):
+        for one, other in zip(a, b):
+            torch.testing.assert_close(one, other)
+    torch.testing.assert_close(seen.features, usual.features)
+
+
+def test_features_of_a_head_that_is_a_product_are_seen():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.weight = nn.Linear(64, 5), nn.Parameter(torch.randn(4, 5))
+
+        def forward(self, x):
+            return self.body(x.flatten(1)) @ self.weight.T
+
+    teacher, x = Product(), torch.randn(3, *SHAPE)
+    torch.testing.assert_close(Context(x, teacher).features, teacher.body(x.flatten(1)))
+
+
 def test_stored_inputs_have_a_vaccine_of_their_own_and_a_run_is_wrapped_once(teacher):
     source = TensorSource(torch.randn(32, *SHAPE))
     d = Distiller(teacher, network(1), source, Plain(), config=SETTINGS.config)
@@ -415,6 +483,11 @@ def test_stored_inputs_have_a_vaccine_of_their_own_and_a_run_is_wrapped_once(tea
         lambda d: abd_classwise(d, (0.0, 1.0), every=0),
         lambda d: abd_classwise(d, (0.0, 1.0), weight=0.0),
         lambda d: abd_classwise(d, (0.0, 1.0), densest=0.5),
+        lambda d: abd_classwise(d, (0.0, 1.0), suspicion=Suspicion(0, 1.0, (), float("nan"))),
+        lambda d: abd(d, weight=0.0),
+        lambda d: abd(d, weight=-1.0),
+        lambda d: abd(d, eta=float("nan")),
+        lambda d: abd(d, rate=-1.0),
         lambda d: abd_classwise(d, (0.0, 1.0), config=SearchConfig(batch=0)),
         lambda d: scan(d.teacher, SHAPE, (1.0, 0.0)),
     ],
@@ -611,6 +684,7 @@ def test_the_program_distils_into_an_exported_student(tmp_path, capsys, teacher)
 def test_the_program_refuses_bad_input_in_one_line(tmp_path, capsys, teacher):
     path, out = program(tmp_path / "a.pt2", teacher), tmp_path / "s.safetensors"
     good = ["--teacher", str(path), "--student", "cnn-4", *ARGV, "--out", str(out)]
+    before = path.read_bytes()
 
     def refused(argv, word):
         try:
@@ -633,6 +707,12 @@ def test_the_program_refuses_bad_input_in_one_line(tmp_path, capsys, teacher):
     networks.save(out, network(1, "cnn-4"), "cnn-4", SHAPE, 4)
     refused([*good, "--student", str(out)], "such as cnn-16")
     out.unlink()
+    refused([*good, "--student", str(path)], "are one file")
+    refused([*good, "--resume", str(out)], "written over")
+    refused([*good, "--resume", str(tmp_path / "x" / ".." / path.name)], "written over")
+    refused([*good, "--resume", str(path)], "written over")
+    refused([*good, "--out", str(tmp_path / "s.txt")], ".safetensors")
+    assert path.read_bytes() == before
     (tmp_path / "c.pt2").write_bytes(io.BytesIO().getvalue())
     refused([*good, "--teacher", str(tmp_path / "c.pt2")], "torch.export")
     assert not out.exists()

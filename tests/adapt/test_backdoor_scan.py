@@ -74,6 +74,9 @@ def test_a_calibration_is_of_enough_teachers_of_the_same_classes():
         calibrated([found([0.1, 0.2])] * 2)
     with pytest.raises(ValueError, match="alarm"):
         calibrated([found([0.1, 0.2])] * 3, alarm=1.5)
+    for flips in ((), ((),), ((0.1, float("nan")),), ((0.1, 0.2), (0.1,))):
+        with pytest.raises(ValueError, match="flips of a scan"):
+            calibrated([Suspicion(0, 1.0, flips)] * 3)
     with pytest.raises(ValueError, match="same classes"):
         calibrated([found([0.1, 0.2]), found([0.1, 0.2]), found([0.1, 0.2, 0.3])])
     with pytest.raises(ValueError, match=r"calibration is of \(1, 2\)"):

@@ -437,9 +437,72 @@ def test_a_teacher_that_writes_to_itself_is_an_error(teacher):
             self.calls += 1
             return self.inside(x)
 
-    d = Distiller(Counting().eval(), network(1), TensorSource(torch.randn(8, *SHAPE)), Plain(), config=TINY)
+    counting = Counting().eval()
+    d = Distiller(counting, network(1), TensorSource(torch.randn(8, *SHAPE)), Plain(), config=TINY)
+    with pytest.raises(ValueError, match="calls"):
+        d.fit()
+    assert int(counting.calls) == d.step == 0
+
+    class Late(Counting):
+        def forward(self, x):
+            self.calls += len(x) == TINY.batch
+            return self.inside(x)
+
+    d = Distiller(Late().eval(), network(1), TensorSource(torch.randn(8, *SHAPE)), Plain(), config=TINY)
     with pytest.raises(RuntimeError, match="calls"):
         d.fit()
+
+
+def test_where_a_run_cannot_be_saved_is_found_out_before_it_begins(teacher, tmp_path):
+    d = Distiller(teacher, network(1), TensorSource(torch.randn(8, *SHAPE)), Plain(), config=TINY)
+    for place in (tmp_path / "none" / "run.pt", tmp_path):
+        with pytest.raises(OSError, match=r"cannot be written|not an ordinary file"):
+            d.fit(save=place)
+        assert d.step == 0
+
+
+def test_a_student_is_asked_as_it_will_be(teacher):
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = network(1)
+
+        def forward(self, x):
+            return (self.inside(x), x) if self.training else self.inside(x)
+
+    student = Auxiliary().eval()
+    with pytest.raises(ValueError, match="the student answers tuple"):
+        Distiller(teacher, student, TensorSource(torch.randn(8, *SHAPE)), Plain(), config=TINY).fit()
+    assert not student.inside.training
+
+
+def test_short_runs_have_a_memory_too(teacher):
+    settings = replace(SETTINGS, config=replace(TINY, epochs=2), start=2)
+    history = lra(teacher, network(1), SHAPE, settings).fit()
+    assert "retain" not in history[0]
+    assert history[1]["retain"] > 0
+
+
+def test_a_run_goes_on_with_the_same_settings_alone(teacher, tmp_path):
+    x = torch.randn(8, *SHAPE)
+
+    def stored(x=x, loss=terms.l1):
+        return Distiller(teacher, network(1), TensorSource(x), Plain(loss), config=TINY)
+
+    def made(kind):
+        adversarial = {"adversarial": (1.0, terms.adversarial(kind))}
+        return presets.made(teacher, network(1), SHAPE, SETTINGS, adversarial, Plain())
+
+    for first, others in (
+        (stored(), [stored(0 * x), stored(loss=terms.kl()), stored(loss=terms.kl(4.0))]),
+        (stored(loss=terms.kl()), [stored(loss=terms.kl(4.0))]),
+        (made("l1"), [made("kl")]),
+    ):
+        first.save(tmp_path / "run")
+        first.resume(tmp_path / "run")
+        for other in others:
+            with pytest.raises(ValueError, match="its settings"):
+                other.resume(tmp_path / "run")
 
 
 def test_distillation_of_stored_inputs_brings_the_student_to_the_teacher(teacher):
@@ -459,6 +522,7 @@ def test_stability_is_that_of_the_part_after_the_start():
     s = stability([0, 90, 50, 60, 58, 70], skip=1 / 3)
     assert (s.mean, s.largest_drop, s.best, s.final) == (59.5, 2.0, 70.0, 70.0)
     assert s.mean_drop == pytest.approx(2 / 3)
+    assert stability([1.0, 2.0], skip=0).variance == pytest.approx(0, abs=1e-12)
     assert stability([1, 2, 3, 4, 5, 6]).variance == pytest.approx(0, abs=1e-12)  # a trend is not unsteady
     with pytest.raises(ValueError, match="finite"):
         stability([1.0, float("nan")], skip=0)
@@ -483,6 +547,7 @@ class Answers(nn.Module):
     [
         (lambda t: t.softmax(1), "probabilities"),
         (lambda t: t.log_softmax(1), "log probabilities"),
+        (lambda t: t.sigmoid(), "of a sigmoid"),
         (lambda t: t * float("nan"), "not finite"),
         (lambda t: t[:, 0], "logits"),
         (lambda t: (t, t), "logits"),
@@ -593,6 +658,7 @@ def test_being_out_of_memory_says_what_to_do(teacher, student):
         lambda: presets.Settings(bn=-1.0),
         lambda: presets.Settings(rate=float("nan")),
         lambda: stability([1.0, 2.0], skip=-0.5),
+        lambda: stability([[1.0, 2.0], [3.0, 4.0]]),
         lambda: MetaRetain(inner_rate=float("nan")),
         lambda: InversionSource(SHAPE, 4, {}, steps=0),
         lambda: TensorSource(torch.tensor(1.0)),

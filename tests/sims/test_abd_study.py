@@ -26,3 +26,19 @@ def test_poisoned_and_clean_teachers_are_compared_and_kept(tmp_path, capsys):
     assert parts["patch, 0, teacher"]["accuracy"] > 30
     assert abd.main(argv) == 0  # all of it is known
     assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--first-seed", "-5"], "--first-seed"),
+        (["--clean", "-3"], "--clean"),
+        (["--calibrate", "2"], "at least three"),
+        (["--cost"], "there are none"),
+        (["--rows", "classwise, by the scan"], "--calibrate"),
+    ],
+)
+def test_bad_arguments_of_the_abd_study_are_refused(argv, says, capsys):
+    with pytest.raises(SystemExit):
+        abd.main(argv)
+    assert says in capsys.readouterr().err

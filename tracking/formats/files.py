@@ -75,6 +75,19 @@ class Row:
         return text
 
 
+def require_place(path: str | os.PathLike[str]) -> None:
+    """Whether a file can be written there, so that this is not found out after hours of computing.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is not an ordinary file")
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise OSError(f"{path} cannot be written, {folder} is not a folder to write to")
+
+
 def read_rows(path, separator: str | None, widths: tuple[int, ...] | None = ()) -> Iterator[Row]:
     """The rows of a UTF-8 text file, one at a time; blank lines are passed over.
 
