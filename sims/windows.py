@@ -249,12 +249,4 @@ def polar(x: Tensor) -> Tensor:
 def _stacked(parts: list[Windows]) -> Windows:
     """Several batches as one, padded to the longest."""
     n = max(part.z.shape[1] for part in parts)
-    padded = []
-    for part in parts:
-        more = n - part.z.shape[1]
-        grown = [
-            torch.cat((a, a.new_full((len(a), more, *a.shape[2:]), fill)), 1)
-            for a, fill in zip(part[:5], (0, 0, False, -1, 0))
-        ]
-        padded.append(Windows.of([*grown, *part[5:]]))
-    return Windows.of(torch.cat(a) for a in zip(*padded))
+    return Windows.of(torch.cat(a) for a in zip(*(part.padded(n) for part in parts)))

@@ -35,7 +35,9 @@ def trainer_of(args: argparse.Namespace, preset: str, size: str, batch: int) -> 
     about = argparse.Namespace(**vars(args), preset=preset, size=size, without=(), refine=())
     make, loss = built(about, task)
     world = WindowSimulator(args.scenario, 0, args.device)
-    config = TrainConfig(batch=batch, rate=RATE[preset], muon=MUON[preset], pool=BATCHES * batch)
+    config = TrainConfig(
+        batch=batch, rate=RATE[preset], muon=MUON[preset], pool=BATCHES * batch, graphs=not args.eager
+    )
     return Trainer(make().to(args.device), task, loss, world.draw, world.generator, config)
 
 
@@ -48,7 +50,7 @@ def wait(device: str) -> None:
 def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     """Windows a second, and ms a step."""
     device = str(trainer.device)
-    for _ in range(WARM_UP):
+    for _ in range(BATCHES if trainer.device.type == "cuda" else WARM_UP):  # there every length is recorded
         trainer._step()
     wait(device)
     start, steps = time.perf_counter(), 0
@@ -133,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--batch", type=positive, nargs="+", default=(8,), metavar="N")
     add("--seconds", type=float, default=10.0, help="of each measurement; default: 10")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--eager", action="store_true", help="on a GPU, start every kernel anew instead of recorded steps")
     add("--threads", type=positive, default=1)
     add("--kernels", action="store_true", help="what a GPU computes for how long, of the last batch size")
     add("--json", type=output, metavar="FILE")

@@ -163,6 +163,7 @@ def train(args: argparse.Namespace) -> None:
         muon=MUON[args.preset] if args.muon is None else args.muon,
         warm_up=WARM_UP[args.preset],
         pool=BATCHES * args.batch,
+        graphs=not args.eager,
         seed=args.seed,
     )
     network = make().to(device)
@@ -296,6 +297,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--muon", type=float, help="factor for the matrices of layers; default: 3, of the preset `paper` 0")
     add("--seed", type=natural, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--eager", action="store_true", help="on a GPU, start every kernel anew instead of recorded steps")
     add("--threads", type=natural, default=1)
     add("--check", type=float, default=2.0, help="minutes between scores on held-out windows")
     add("--score", type=natural, default=N_FINAL, help="windows of the final score")

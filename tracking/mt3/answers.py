@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 OFF = -1e4  # logit of attention to padding: exp of it is 0, and adding to it stays exact enough
@@ -28,3 +29,13 @@ def gathered(a: Tensor, order: Tensor) -> Tensor:
     """Rows (b, n, ...) in another order (b, k)."""
     index = order.reshape(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:])
     return a.gather(1, index)
+
+
+def of_age(table: Tensor, age: Tensor) -> Tensor:
+    """Rows (b, n, width) of a table (scans, width) for tokens (b, n).
+
+    As a product in single precision: of an index a GPU would add the gradients of one row in turn.
+    """
+    scan = age[..., None] == torch.arange(len(table), device=age.device)
+    with torch.autocast(age.device.type, enabled=False):
+        return scan.float() @ table

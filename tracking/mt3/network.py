@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tracking.mt3.answers import OFF, Answer, gathered
+from tracking.mt3.answers import OFF, Answer, gathered, of_age
 from tracking.mt3.geometry import Sight
 from tracking.mt3.windows import Windows
 
@@ -112,7 +112,7 @@ class MT3Network(nn.Module):
         mask = gathered(proposals.mask, chosen)
         content = gathered(self._hidden(h, windows), chosen).detach() if self.config.velocity else None
         query, where = self._queries(reference, content)
-        time, padding = self.time[windows.age], windows.real[:, None, None]
+        time, padding = of_age(self.time, windows.age), windows.real[:, None, None]
         answers = []
         for level, layer in enumerate(self.decoder):
             query = layer(query, where, h, time, padding)
@@ -124,7 +124,7 @@ class MT3Network(nn.Module):
 
     def _encode(self, windows: Windows) -> Memory:
         x = self.embed(windows.z.float() / self.span)
-        time, padding = self.time[windows.age], windows.real[:, None, None]
+        time, padding = of_age(self.time, windows.age), windows.real[:, None, None]
         for layer in self.encoder:
             x = layer(x, time, padding)
         h = self._hidden(x, windows)

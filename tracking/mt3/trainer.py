@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from tracking.formats import runs
+from tracking.mt3.graphs import Replayed
 from tracking.mt3.model import Model, Task
 from tracking.mt3.windows import Windows
 from tracking.muon import Muon
 
+MULTIPLE, COARSE = 8, 32  # of which numbers of tokens are multiples; coarse: where steps are recorded
 LAYERS = ("layers", "refine", "encoder", "decoder")  # attributes of the networks that hold layers
 
 
@@ -33,6 +35,7 @@ class TrainConfig:
     short:     share of the windows that are cut to fewer scans, as at the start of a stream.
     pool:      windows drawn at once, and batched by length, so that little is padding.
     bfloat16:  linear layers in bfloat16; attention and loss stay in single precision.
+    graphs:    on a GPU, steps are recorded for each length of windows, and replayed.
     seed:      of the initial weights; the windows have their own.
     """
 
@@ -49,6 +52,7 @@ class TrainConfig:
     short: float = 0.1
     pool: int = 256
     bfloat16: bool = True
+    graphs: bool = True
     seed: int = 0
 
 
@@ -87,6 +91,10 @@ class Trainer:
         self.generator, self.config = generator, config
         self.device = next(network.parameters()).device
         self.optimizers = _optimizers(network, config)
+        self.gradients: Callable[[Windows], dict[str, torch.Tensor]] = self._gradients
+        self.multiple = MULTIPLE
+        if config.graphs and self.device.type == "cuda":
+            self.gradients, self.multiple = Replayed(self._gradients, network.parameters()), COARSE
         self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         self.progress = Progress()
         self.sums: dict[str, torch.Tensor] = {}
@@ -128,20 +136,25 @@ class Trainer:
         for optimizer, factor in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * self._rate()
-        with self._precision():
-            parts = self.loss(self.network, windows)
-        total = sum(parts.values())
-        self.network.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        parts = self.gradients(windows)
         for optimizer, _ in self.optimizers:
             optimizer.step()
         self.progress.step += 1
         self.progress.windows += len(windows)
         self._average()
-        for name, value in {"loss": total, **parts}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.since += 1
+
+    def _gradients(self, windows: Windows) -> dict[str, torch.Tensor]:
+        """Leave the gradients of a batch in the network; parts of the loss."""
+        self.network.zero_grad(set_to_none=True)
+        with self._precision():
+            parts = self.loss(self.network, windows)
+        total = torch.stack(tuple(parts.values())).sum()
+        total.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        return {name: value.detach() for name, value in {"loss": total, **parts}.items()}
 
     def _pooled(self) -> Iterator[Windows]:
         """Batches of windows of about equal length, in random order."""
@@ -152,8 +165,8 @@ class Trainer:
         longest = pool.real.sum(1)[batch - 1 :: batch].tolist()  # the one wait for the device in a pool
         order = torch.Generator().manual_seed(self.config.seed + self.pool[1])
         for k in torch.randperm(len(pool) // batch, generator=order).tolist()[self.pool[2] :]:
-            tokens = -(-longest[k] // 8) * 8
-            yield pool.take(slice(k * batch, (k + 1) * batch)).tokens(slice(0, tokens))
+            tokens = -(-longest[k] // self.multiple) * self.multiple
+            yield pool.take(slice(k * batch, (k + 1) * batch)).tokens(slice(0, tokens)).padded(tokens)
 
     def _rate(self) -> float:
         config = self.config

@@ -18,9 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tracking.mt3.answers import OFF, Answer, gathered
+from tracking.mt3.answers import OFF, Answer, gathered, of_age
 from tracking.mt3.attention import Layer, Layout, TrajectoryConfig
 from tracking.mt3.geometry import Sight
 from tracking.mt3.windows import Windows
@@ -83,10 +82,7 @@ class TrajectoryNetwork(nn.Module):
             std = torch.log(layout.R[..., ::2].clamp(min=1e-6)) / 2
             bearing = windows.z[..., 1:2]
             parts += [self.sight.scaled(windows.z), std, torch.sin(bearing), torch.cos(bearing)]
-        scan = F.one_hot(windows.age, self.scans).float()
-        with torch.autocast(scan.device.type, enabled=False):  # a GPU adds gradients of one row in turn
-            time = scan @ self.time
-        return self.embed(torch.cat(parts, -1)) + time
+        return self.embed(torch.cat(parts, -1)) + of_age(self.time, windows.age)
 
     def forward(self, windows: Windows) -> tuple[list[Answer], list[Stage]]:
         """Answers, the best last, and what the tokens said on the way."""

@@ -51,6 +51,17 @@ class Windows(NamedTuple):
         n = min(-(-n // multiple) * multiple, self.z.shape[1])
         return self.tokens(slice(0, n))
 
+    def padded(self, n: int) -> "Windows":
+        """With padding up to n tokens; those of more tokens as they are."""
+        more = max(n - self.z.shape[1], 0)
+        if not more:
+            return self
+        grown = [
+            torch.cat((a, a.new_full((len(a), more, *a.shape[2:]), fill)), 1)
+            for a, fill in zip(self[:5], (0, 0, False, -1, 0))
+        ]
+        return Windows.of([*grown, *self[5:]])
+
     def tokens(self, which) -> "Windows":
         """Some of the tokens of every window, a slice or an order (n,)."""
         return Windows.of([*(a[:, which] for a in self[:5]), *self[5:]])
