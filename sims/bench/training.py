@@ -21,11 +21,13 @@ from sims.bench.measure import machine
 from sims.table import wide_console
 from sims.train.mt3 import BATCHES, MUON, PAPER, RATE, TRAJECTORY, built, device_name, task_of
 from sims.windows import WindowSimulator
+from tracking.mt3.graphs import Replayed
 from tracking.mt3.trainer import TrainConfig, Trainer
 from tracking.program import Parser, output, positive, run, write_json
 
 PROGRAM = "python -m sims.bench.training"
 WARM_UP = 5  # steps
+MOST_POOLS = 8  # before the time is taken, where steps are recorded
 KERNELS = 12  # shown
 
 
@@ -50,8 +52,15 @@ def wait(device: str) -> None:
 def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     """Windows a second, and ms a step."""
     device = str(trainer.device)
-    for _ in range(BATCHES if trainer.device.type == "cuda" else WARM_UP):  # there every length is recorded
+    for _ in range(WARM_UP):
         trainer._step()
+    pools = range(MOST_POOLS if isinstance(trainer.gradients, Replayed) else 0)
+    for _ in pools:  # until one has no length that is not recorded yet
+        before = len(trainer.gradients.recorded)
+        for _ in range(BATCHES):
+            trainer._step()
+        if len(trainer.gradients.recorded) == before:
+            break
     wait(device)
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < seconds or steps % BATCHES:
