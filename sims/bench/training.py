@@ -54,12 +54,12 @@ def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     device = str(trainer.device)
     for _ in range(WARM_UP):
         trainer._step()
-    pools = range(MOST_POOLS if isinstance(trainer.gradients, Replayed) else 0)
-    for _ in pools:  # until one has no length that is not recorded yet
-        before = len(trainer.gradients.recorded)
+    steps = trainer.gradients
+    for _ in range(MOST_POOLS if isinstance(steps, Replayed) else 0):
+        before = len(steps.recorded)
         for _ in range(BATCHES):
             trainer._step()
-        if len(trainer.gradients.recorded) == before:
+        if len(steps.recorded) == before:  # a whole pool without a length that is new
             break
     wait(device)
     start, steps = time.perf_counter(), 0
