@@ -54,12 +54,12 @@ def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     device = str(trainer.device)
     for _ in range(WARM_UP):
         trainer._step()
-    steps = trainer.gradients
-    for _ in range(MOST_POOLS if isinstance(steps, Replayed) else 0):
-        before = len(steps.recorded)
+    replayed = trainer.gradients
+    for _ in range(MOST_POOLS if isinstance(replayed, Replayed) else 0):
+        before = len(replayed.recorded)
         for _ in range(BATCHES):
             trainer._step()
-        if len(steps.recorded) == before:  # a whole pool without a length that is new
+        if len(replayed.recorded) == before:  # a whole pool without a length that is new
             break
     wait(device)
     start, steps = time.perf_counter(), 0
