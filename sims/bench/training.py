@@ -54,13 +54,8 @@ def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     device = str(trainer.device)
     for _ in range(WARM_UP):
         trainer._step()
-    replayed = trainer.gradients
-    for _ in range(MOST_POOLS if isinstance(replayed, Replayed) else 0):
-        before = len(replayed.recorded)
-        for _ in range(BATCHES):
-            trainer._step()
-        if len(replayed.recorded) == before:  # a whole pool without a length that is new
-            break
+    if isinstance(trainer.gradients, Replayed):
+        record(trainer, trainer.gradients)
     wait(device)
     start, steps = time.perf_counter(), 0
     while time.perf_counter() - start < seconds or steps % BATCHES:
@@ -73,6 +68,16 @@ def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
         found["peak_GB"] = torch.cuda.max_memory_allocated() / 2**30
         found["waits_per_step"] = waits(trainer)
     return found
+
+
+def record(trainer: Trainer, steps: Replayed) -> None:
+    """Train until a whole pool has no length of windows that is new."""
+    for _ in range(MOST_POOLS):
+        before = len(steps.recorded)
+        for _ in range(BATCHES):
+            trainer._step()
+        if len(steps.recorded) == before:
+            return
 
 
 def waits(trainer: Trainer, steps: int = 4) -> float:
