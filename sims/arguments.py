@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.util
+from pathlib import Path
 
 from sims.parallel import Workers
 from sims.scenarios import Scenario, scenario
-from sims.trackers import TRACKERS
+from sims.trackers import TRACKERS, WEIGHTS
 from tracking.program import positive
 
 
@@ -18,10 +19,13 @@ def a_scenario(text: str) -> Scenario:
 
 
 def a_tracker(text: str) -> str:
-    """The name of a tracker of the toolkit."""
-    if text not in TRACKERS:
-        raise argparse.ArgumentTypeError(f"unknown tracker {text!r}, choose of: {', '.join(TRACKERS)}")
-    return text
+    """The name of a tracker of the toolkit, or of a file with weights of MT3."""
+    if text in TRACKERS or (text.endswith(WEIGHTS) and Path(text).is_file()):
+        return text
+    names = ", ".join(TRACKERS)
+    raise argparse.ArgumentTypeError(
+        f"unknown tracker {text!r}, choose of: {names}; or give a file of weights of MT3, FILE{WEIGHTS}"
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

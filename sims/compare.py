@@ -158,7 +158,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=DEFAULT,
         metavar="NAME",
-        help=f"of {' '.join(TRACKERS)}; the others are compared with the first; default: {' '.join(DEFAULT)}",
+        help=f"of {' '.join(TRACKERS)}, or a file of weights of MT3; the others are compared with the first; "
+        f"default: {' '.join(DEFAULT)}",
     )
     add("--runs", type=positive, metavar="N", help="scenes; default: as the scenario says")
     add("--seed", type=natural, default=0, metavar="S", help="of the scenes; default: 0")

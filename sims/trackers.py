@@ -61,10 +61,13 @@ FILTERS: dict[str, type[Tracker]] = {
 }
 
 
-def mt3_for(scenario: Scenario, *, size: str = "", **settings):
+WEIGHTS = ".safetensors"  # what names of files with weights of MT3 end in
+
+
+def mt3_for(scenario: Scenario, *, size: str = "", weights: str | None = None, **settings):
     """MT3 with the weights that were trained for a scenario; `settings` are fields of its configuration.
 
-    `size` is what the names of weights of other sizes end in.
+    `size` is what the names of weights of other sizes end in; `weights` is a file to take instead.
     """
     try:
         import torch
@@ -72,15 +75,24 @@ def mt3_for(scenario: Scenario, *, size: str = "", **settings):
         from tracking.mt3 import MT3, MT3Config, shipped
     except ImportError:
         raise ValueError("mt3 needs the extra `learn`: pip install -c constraints.txt '.[learn]'") from None
-    name = scenario.name + size
-    if name not in shipped():
+    name = weights or scenario.name + size
+    if weights is None and name not in shipped():
         raise ValueError(f"mt3{size} has no weights for {scenario.name}, choose of: {', '.join(shipped())}")
     torch.set_num_threads(1)  # as all trackers here
     return MT3(name, MT3Config(**settings))
 
 
+class _Trackers(dict[str, Callable[..., Any]]):
+    """By name; the name of a file of weights stands for MT3 with these."""
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        if name.endswith(WEIGHTS):
+            return partial(mt3_for, weights=name)
+        raise KeyError(name)
+
+
 # name -> a function of a scenario and settings that gives a tracker, ready for its first scan
-TRACKERS: dict[str, Callable[..., Any]] = {name: partial(filter_of, kind) for name, kind in FILTERS.items()}
+TRACKERS = _Trackers({name: partial(filter_of, kind) for name, kind in FILTERS.items()})
 TRACKERS |= {f"pmbm-{way}": partial(filter_of, PMBM, linearisation=way) for way in ("ekf", "ukf")}
 TRACKERS |= {"mt3": mt3_for, "mt3-m": partial(mt3_for, size="-m")}
 DEFAULT = ("pmbm", "glmb", "lmb", "gnn")

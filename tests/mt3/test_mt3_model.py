@@ -89,10 +89,10 @@ def test_shipped_weights_load_and_are_small():
     assert sum(sizes) < 40e6
 
 
-def trainer(scenario, task, **settings):
+def trainer(scenario, task, device="cpu", **settings):
     torch.manual_seed(0)
-    network = TrajectoryNetwork(task.sight, task.scans, task.dt, SMALL)
-    world = WindowSimulator(scenario, 3)
+    network = TrajectoryNetwork(task.sight, task.scans, task.dt, SMALL).to(device)
+    world = WindowSimulator(scenario, 3, device)
     config = TrainConfig(steps=8, batch=2, pool=6, **settings)
     return Trainer(network, task, loss_of(task), world.draw, world.generator, config)
 
@@ -142,6 +142,28 @@ def test_a_run_that_is_refused_one_goes_on_as_if_it_had_not_been_asked(scenario,
     run.run(1e9)
     for (name, a), b in zip(whole.average.items(), run.average.values()):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("multiple", [8, 32])
+def test_batches_have_lengths_of_which_there_are_few(scenario, task, multiple):
+    run = trainer(scenario, task)
+    run.multiple = multiple
+    for batch in run._pooled():
+        longest = int(batch.real.sum(1).max())
+        assert batch.z.shape[1] == -(-longest // multiple) * multiple
+        assert (batch.origin[~batch.real] == -1).all()
+        assert not batch.z[~batch.real].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="steps are recorded on a GPU")
+def test_recorded_steps_leave_the_gradients_of_steps(scenario, task):
+    runs = [trainer(scenario, task, "cuda", bfloat16=False, graphs=graphs) for graphs in (True, False)]
+    assert runs[0].gradients != runs[1].gradients
+    for windows in [*runs[0]._pooled()][:3] * 2:  # each length is recorded, and replayed
+        said, expected = (run.gradients(windows) for run in runs)
+        torch.testing.assert_close(said, expected, rtol=1e-3, atol=1e-4)
+        for p, q in zip(*(run.network.parameters() for run in runs)):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import torch
 from small_networks import stirred  # tests/mt3/small_networks.py
 
 from sims.train.mt3 import trajectory_loss_of as loss_of
+from tracking.mt3.answers import of_age
 from tracking.mt3.attention import TrajectoryAttention, TrajectoryConfig, _features
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.network import MT3Network
@@ -41,6 +42,11 @@ def test_padding_does_not_matter(network, windows):
     more = [torch.cat((a, torch.zeros_like(a[:, :40])), 1) for a in windows[:5]]
     more[3][:, -40:] = -1
     assert_same(spoken(network, windows), spoken(network, type(windows)(*more, *windows[5:])))
+
+
+def test_rows_of_ages_are_rows(windows):
+    table = torch.randn(20, 7)
+    torch.testing.assert_close(of_age(table, windows.age), table[windows.age])
 
 
 def test_windows_of_a_batch_do_not_mix(network, windows):

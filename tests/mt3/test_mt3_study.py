@@ -90,6 +90,27 @@ def test_the_study_prints_its_tables_and_writes_them(weights, tmp_path, capsys):
     assert result["streams"]["mt3-task2"]["trackers"]["mt3"]["ospa2"] > 0
 
 
+def test_weights_of_a_file_are_a_tracker(weights, tmp_path, capsys):
+    file = str(tmp_path / "mt3-task2.safetensors")
+    argv = [
+        "--scenario",
+        "mt3-task2",
+        "--trackers",
+        "mt3",
+        file,
+        "--runs",
+        "2",
+        "--json",
+        f"{tmp_path}/o.json",
+    ]
+    assert compare(argv) == 0
+    found = json.loads((tmp_path / "o.json").read_text())["trackers"]
+    assert found["mt3"]["gospa"] == found[file]["gospa"]
+    (tmp_path / "other.safetensors").write_bytes(b"nothing of the kind")
+    assert main(["--trackers", "mt3", str(tmp_path / "other.safetensors"), "--runs", "1"]) == 2
+    assert "other.safetensors" in capsys.readouterr().err
+
+
 def test_a_scenario_without_weights_is_one_line(weights, capsys):
     assert main(["--scenario", "radar-1", "--runs", "1"]) == 2
     assert "mt3 has no weights for radar-1, choose of: mt3-task2" in capsys.readouterr().err

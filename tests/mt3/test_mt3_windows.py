@@ -101,6 +101,16 @@ def test_a_width_leaves_out_the_oldest(scenario):
     assert windows.age.max() < 10
 
 
+def test_padding_goes_to_the_end(windows):
+    n = windows.z.shape[1]
+    padded = windows.padded(n + 5)
+    assert padded.z.shape[1] == padded.state.shape[1] == n + 5
+    assert not padded.real[:, n:].any()
+    assert (padded.origin[:, n:] == -1).all()
+    assert all(torch.equal(a, b) for a, b in zip(padded.tokens(slice(0, n)), windows))
+    assert windows.padded(n - 1) is windows
+
+
 def test_shortened_windows_are_streams_that_just_began(windows, task):
     generator = torch.Generator().manual_seed(0)
     short = windows.shortened(task.scans, 1.0, generator)

@@ -66,6 +66,7 @@ def test_list_names_everything(capsys):
     [
         (["--scenario", "nowhere"], "unknown scenario 'nowhere', choose one of: crossing, williams15"),
         (["--trackers", "gnn", "kalman"], "unknown tracker 'kalman', choose of: pmbm, glmb"),
+        (["--trackers", "no.safetensors"], "or give a file of weights of MT3"),
         (["--trackers"], "expected at least one argument"),
         (["--runs", "0"], "must be a whole number >= 1, got '0'"),
         (["--jobs", "x"], "must be a whole number >= 1, got 'x'"),
