@@ -38,7 +38,7 @@ def trainer_of(args: argparse.Namespace, preset: str, size: str, batch: int) -> 
     make, loss = built(about, task)
     world = WindowSimulator(args.scenario, 0, args.device)
     config = TrainConfig(
-        batch=batch, rate=RATE[preset], muon=MUON[preset], pool=BATCHES * batch, graphs=not args.eager
+        batch=batch, rate=RATE[preset], muon=MUON, pool=BATCHES * batch, graphs=not args.eager
     )
     return Trainer(make().to(args.device), task, loss, world.draw, world.generator, config)
 
