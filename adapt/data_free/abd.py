@@ -25,8 +25,6 @@ from adapt.data_free.sources import Parts, TensorSource
 from adapt.data_free.updates import Plain, Step, Update
 from adapt.data_free.vaccine import Masked, Vaccine
 
-DENSEST = 3.0  # times that a mask is as dense as it was found
-
 
 def abd(
     distiller: Distiller,
@@ -91,7 +89,6 @@ def abd_classwise(
     start: float = 0.73,
     every: int = 50,
     weight: float = 0.5,
-    densest: float = DENSEST,
     config: SearchConfig | None = None,
     suspicion: Suspicion | None = None,
 ) -> Distiller:
@@ -107,15 +104,13 @@ def abd_classwise(
         start:     share of the steps before it.
         every:     steps between two searches.
         weight:    of what the student must not react to.
-        densest:   masks are applied up to so many times as dense as they are found; 1: as found. A search is
-                   content with a faint trigger; a student that ignores it may still react to all of it.
         config:    of the search; None: `search_for` such inputs.
         suspicion: of `scan`; None: the classes are searched when this begins, and the weight is as it is.
     """
     _not_begun(distiller)
     check_bounds(bounds)
     config = config or search_for(distiller.source.shape, bounds)
-    update = ClassWise(distiller.update, bounds, every, weight, densest, config)
+    update = ClassWise(distiller.update, bounds, every, weight, config)
     if suspicion is not None:
         classes = check_teacher(distiller.teacher, distiller.source.shape, device_of(distiller.teacher))
         if not 0 <= suspicion.target < classes:
@@ -140,7 +135,6 @@ class ClassWise:
         bounds: of inputs.
         every:  steps between searches.
         weight: of KL(student(x) || student(x')).
-        densest: masks are this many times as dense as found, at most; from 1 on, each time another.
         config: of the search.
     """
 
@@ -150,17 +144,13 @@ class ClassWise:
         bounds: Bounds,
         every: int = 50,
         weight: float = 0.5,
-        densest: float = DENSEST,
         config: SearchConfig = SEARCH,
     ):
         check_bounds(bounds)
-        if every < 1 or not 0 < weight < math.inf or not 1 <= densest < math.inf:
-            raise ValueError(
-                "every and densest must be at least 1, weight positive, and both finite, got "
-                f"{every}, {densest} and {weight}"
-            )
+        if every < 1 or not 0 < weight < math.inf:
+            raise ValueError(f"every must be at least 1 and weight positive, got {every} and {weight}")
         self.inner, self.bounds, self.every, self.config = inner, bounds, every, config
-        self.weight, self.densest = weight, densest
+        self.weight = weight
         self.items: Items | None = None
         self.suspect: int | None = None
         self.since = 0  # steps since the last search
@@ -174,9 +164,9 @@ class ClassWise:
         chances = self.items.flips.square() + 1e-6
         rows = torch.multinomial(chances, len(step.x), replacement=True, generator=step.generator)
         times = None
-        if self.densest > 1:
+        if self.config.densest > 1:
             share = torch.rand(len(rows), generator=step.generator, device=rows.device)
-            times = 1 + (self.densest - 1) * share
+            times = 1 + (self.config.densest - 1) * share
         changed = self.items.on(step.x, rows, self.bounds, times)
         # gradients of the student at the clean input would let it move that answer instead
         clean = undisturbed(step.student, step.x).detach()

@@ -6,6 +6,7 @@ Sparse items have q = m p and sum(m) <= size, as in Neural Cleanse (Wang et al.,
 instead of a penalty; dense ones have m = 0 and |q| <= size, Euclidean.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from adapt.data_free.networks import Shape
 
 SIDE, RANGE = 8, 2.657  # pixels, and numbers, of the images that SEARCH was made for: standardised digits
+DENSEST = 3.0  # times that masks are as dense as they are found, on larger images
 Draw = Callable[[int], Tensor]  # n -> (n, *shape) synthetic inputs
 Bounds = tuple[float, float]  # smallest and largest number of an input
 
@@ -47,6 +49,8 @@ class SearchConfig:
     contiguity: weight of the mask's total variation; above 0 it prefers patches to scattered
                 pixels, of which a student learns nothing about the patch. Too much of it smooths masks away
                 before they find anything.
+    densest: masks are applied up to so many times as dense as they are found, each time another; 1: as found.
+             A search is content with a faint trigger; a student that ignores it may react to all of it still.
     """
 
     budgets: tuple[Budget, ...] = (
@@ -61,6 +65,7 @@ class SearchConfig:
     rounds: tuple[int, int] = (80, 40)
     rates: tuple[float, float] = (0.05, 0.1)
     contiguity: float = 0.1
+    densest: float = 1.0
 
     def __post_init__(self):
         if not self.budgets or any(b.kind not in ("sparse", "dense") or b.size <= 0 for b in self.budgets):
@@ -70,6 +75,8 @@ class SearchConfig:
             raise ValueError(
                 f"batch, asked, rounds and starts must be at least 1 and contiguity at least 0, got {self}"
             )
+        if not 1 <= self.densest < math.inf:
+            raise ValueError(f"densest must be at least 1 and finite, got {self.densest}")
 
     @property
     def dense(self) -> list[bool]:
@@ -89,12 +96,12 @@ def search_for(shape: Shape, bounds: Bounds) -> SearchConfig:
     """SEARCH with sizes for inputs like these.
 
     Numbers of pixels and lengths grow with the longer side of images (C, H, W), lengths with the range of
-    inputs as well.
+    inputs as well. On images larger than 8 x 8 triggers have more pixels than a search needs.
     """
     factor = max(shape[1:]) / SIDE if len(shape) == 3 else 1.0
     factors = {"sparse": factor, "dense": factor * (bounds[1] - bounds[0]) / RANGE}
     sized = (replace(b, size=float(f"{b.size * factors[b.kind]:.4g}")) for b in SEARCH.budgets)
-    return replace(SEARCH, budgets=tuple(sized))
+    return replace(SEARCH, budgets=tuple(sized), densest=DENSEST if factor > 1 else SEARCH.densest)
 
 
 @dataclass(frozen=True)
