@@ -3,8 +3,9 @@
 Paper: Pinto et al. (FUSION 2021; arXiv 2202.07909) train their network for days on a data-centre GPU and find
 that it matches PMBM and delta-GLMB in simple tasks and beats them in hard ones. Here: the same tasks, filters
 with hypotheses per cluster, every method's threshold chosen on windows of other seeds, the same test windows
-for all. The network that ships is not the paper's but `tracking.mt3.trajectory`, trained on a CPU; its card
-says for how long. The paper's own network has not been trained to its end here, and nothing is said of it.
+for all. The network that ships is not the paper's but `tracking.mt3.trajectory`, trained for an hour of a CPU
+or for minutes on a GPU; its card says for how long. The paper's own network has not been trained to its end
+here; with weights of it, or others, `--trackers pmbm FILE.safetensors` compares them.
 
 Three questions: the tasks themselves; the same network where detection, clutter or speed are not those of its
 training; and streams much longer than its window. Exit status as of `sims.compare`.
