@@ -37,7 +37,6 @@ def restore(
         OSError:    there is no such file, or it cannot be opened.
         ValueError: the file holds no run, or one that does not fit.
     """
-    before = copy.deepcopy(now)
     with open(path, "rb") as file:
         try:
             state = torch.load(file, weights_only=True, map_location=device)
@@ -47,6 +46,7 @@ def restore(
             raise ValueError(f"{path} is not a saved run: {_one_line(error)}") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a run of {owner}: it holds a {type(state).__name__}, not names")
+    before = copy.deepcopy(now)
     try:
         for name in same:
             if state[name] != before[name]:
