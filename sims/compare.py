@@ -20,7 +20,7 @@ from sims.report import command as report
 from sims.report.replay import of_recording, of_scenario, require_room
 from sims.scenarios import SCENARIOS
 from sims.table import document, show, wide_console
-from sims.trackers import DEFAULT, TRACKERS, settings_of, with_threshold
+from sims.trackers import DEFAULT, FILTERS, TRACKERS, settings_of, with_threshold
 from tracking import program
 from tracking.notice import notice_of_compilation
 from tracking.program import Parser, failed, natural, output, positive, run
@@ -180,6 +180,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for given in ("labels", "results"):
         if getattr(args, given) and not args.recording:
             parser.error(f"--{given} goes with --recording, a scenario knows its own truth and writes --json")
+    if args.recording and (learned := [name for name in args.trackers if name not in FILTERS]):
+        parser.error(f"--recording goes with {', '.join(FILTERS)}, got {', '.join(learned)}")
     if args.recording and args.cluster is not None:
         parser.error("--recording goes without --cluster")
     check_workers(parser, args)

@@ -68,18 +68,24 @@ def mt3_for(scenario: Scenario, *, size: str = "", weights: str | None = None, *
     """MT3 with the weights that were trained for a scenario; `settings` are fields of its configuration.
 
     `size` is what the names of weights of other sizes end in; `weights` is a file to take instead.
+
+    Raises:
+        ValueError: there are none, or the file holds others.
     """
     try:
         import torch
 
-        from tracking.mt3 import MT3, MT3Config, shipped
+        from tracking.mt3 import MT3, MT3Config, load, shipped
     except ImportError:
         raise ValueError("mt3 needs the extra `learn`: pip install -c constraints.txt '.[learn]'") from None
     name = weights or scenario.name + size
     if weights is None and name not in shipped():
         raise ValueError(f"mt3{size} has no weights for {scenario.name}, choose of: {', '.join(shipped())}")
     torch.set_num_threads(1)  # as all trackers here
-    return MT3(name, MT3Config(**settings))
+    model = load(name)
+    if model.task.name != scenario.name:
+        raise ValueError(f"{name} holds weights for {model.task.name}, not for {scenario.name}")
+    return MT3(model, MT3Config(**settings))
 
 
 class _Trackers(dict[str, Callable[..., Any]]):

@@ -15,13 +15,13 @@ points; Blend 99.7, 74.4, 23.1 %. Here: 8 x 8 digits, small residual networks, m
                                             masks no denser than they are found, or up to three times, no
                                             contiguity of masks, no masks, batch norm not frozen
 
-Nothing is chosen by triggered images; accuracy and success are read for reporting alone. With --scan and
---clean poisoned teachers and clean ones are looked at without data, by the scan and, as its yardstick, by the
-largest margins of MM-BD; those of --calibrate, clean ones again, say what scores clean teachers have. With
---cost the clean ones of --clean have students, too: what is lost where there was nothing to defend from. A
-teacher is trained for every trigger and seed; its target is class 0, or with --spread another one each time.
-What did not reproduce is in docs/data_free/README.md. What --json has already is not computed again. Exit
-status as of `sims.compare`.
+Accuracy and success are read for reporting; what was chosen by them is in docs/data_free/README.md. With
+--scan and --clean poisoned teachers and clean ones are looked at without data, by the scan and, as its
+yardstick, by the largest margins of MM-BD; those of --calibrate, clean ones again, say what scores clean
+teachers have. With --cost the clean ones of --clean have students, too: what is lost where there was nothing
+to defend from. A teacher is trained for every trigger and seed; its target is class 0, or with --spread
+another one each time. What did not reproduce is in docs/data_free/README.md. What --json has already is not
+computed again. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -55,7 +55,8 @@ from tracking.program import Parser, natural, output, positive, run
 
 PROGRAM = "python -m sims.studies.abd"
 TEACHER, STUDENT = "resnet-16", "resnet-8"
-BY_SCAN, AS_FOUND = "classwise, by the scan", "classwise, masks as found"
+BY_SCAN = "classwise, by the scan"
+AS_FOUND, DENSER = "classwise, masks as found", "classwise, denser masks"
 ROWS = (
     "clean KD",
     "vanilla",
@@ -65,7 +66,7 @@ ROWS = (
     "classwise",
     BY_SCAN,
     AS_FOUND,
-    "classwise, denser masks",
+    DENSER,
     "classwise, scattered",
     "classwise, dense alone",
     "classwise, batch norm trains",
@@ -92,7 +93,7 @@ def student_of(
             search = replace(search, contiguity=0.0)
         if row.endswith("alone"):
             search = replace(search, budgets=tuple(b for b in search.budgets if b.kind == "dense"))
-        if row == AS_FOUND or row.endswith("denser masks"):
+        if row in (AS_FOUND, DENSER):
             search = replace(search, densest=1.0 if row == AS_FOUND else DENSEST)
         suspicion = suspicion if row == BY_SCAN else None
         d = abd_classwise(d, task.bounds, config=search, suspicion=suspicion)
@@ -291,8 +292,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(PROGRAM, "Does a backdoor pass to a student without data, and what stops it.")
     add = parser.add_argument
     add("--triggers", nargs="+", choices=TRIGGERS, default=("patch", "blend", "smooth"), metavar="NAME")
-    usual = tuple(row for row in ROWS if row not in (BY_SCAN, AS_FOUND))  # digits: classwise is as found
-    add("--rows", nargs="+", choices=ROWS, default=usual, metavar="ROW", help="; ".join(ROWS))
+    add("--rows", nargs="+", choices=ROWS, metavar="ROW", help="; ".join(ROWS))
     add("--seeds", type=positive, default=5, metavar="N", help="teachers, and students, of each trigger")
     add("--first-seed", type=natural, default=0, metavar="S")
     add("--spread", action="store_true", help="targets differ from teacher to teacher")
@@ -312,6 +312,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--quick", action="store_true", help="one seed, trigger and few steps, to see that it runs")
     add("--json", type=output, metavar="FILE")
     args = parser.parse_args(argv)
+    if args.rows is None:  # classwise itself has masks as found on 8 x 8 pixels, denser ones on others
+        left_out = (BY_SCAN, AS_FOUND if args.dataset == "digits" else DENSER)
+        args.rows = tuple(row for row in ROWS if row not in left_out)
     if 0 < args.calibrate < 3:
         parser.error(f"--calibrate needs at least three clean teachers, got {args.calibrate}")
     if args.cost and not args.clean:

@@ -29,14 +29,14 @@ from sims.scenarios.mt3 import DT
 from sims.scenarios.radar import InField
 from sims.table import document, show, wide_console
 from sims.targets import Clutter, Process, simulate
-from sims.trackers import settings_of
+from sims.trackers import TRACKERS, settings_of
 from tracking.models import GaussianBirth, UniformBirth
 from tracking.notice import notice_of_compilation
 from tracking.program import Parser, natural, output, positive, run, write_json
 
 PROGRAM = "python -m sims.studies.mt3"
 TASKS = ("mt3-task1", "mt3-task2", "radar-1", "radar-2", "radar-3", "radar-4")
-TRACKERS = ("pmbm", "glmb", "lmb", "mt3")
+DEFAULT = ("pmbm", "glmb", "lmb", "mt3")
 RUNS, FEW = 1000, 200
 CHANGE = 0.25  # of what changes off the training distribution
 STREAM = 200  # scans
@@ -123,6 +123,9 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         print(flush=True)
         return found
 
+    for problem in args.scenario:  # before anything is computed, as a tracker without weights
+        for name in args.trackers:
+            TRACKERS[name](problem, **settings_of(problem, name))
     for problem in args.scenario:
         result["tasks"][problem.name] = compared(problem, args.trackers, args.runs, "The task")
     for problem in args.scenario if args.shifts else ():
@@ -131,9 +134,9 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
                 other = shifted(problem, **change, told=told)
                 title = f"{name} by {CHANGE:.0%}, filters {'told' if told else 'not told'}"
                 key = f"{problem.name}, {title}"
-                result["shifts"][key] = compared(other, ("pmbm", "mt3"), args.few, title)
+                result["shifts"][key] = compared(other, args.trackers, args.few, title)
     for problem in args.scenario if args.streams else ():
-        found = compared(stream(problem), ("pmbm", "mt3"), args.streams, "A long stream")
+        found = compared(stream(problem), args.trackers, args.streams, "A long stream")
         result["streams"][problem.name] = found
     return result
 
@@ -175,7 +178,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--trackers",
         type=a_tracker,
         nargs="+",
-        default=TRACKERS,
+        default=DEFAULT,
         metavar="NAME",
         help="of `sims.compare --list`, or a file of weights of MT3",
     )

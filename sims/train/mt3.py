@@ -59,7 +59,7 @@ PAPER = {
     "paper": MT3NetworkConfig(),
 }
 RATE = {"trajectory": 2e-3, "paper": 3e-4}
-MUON = 3.0  # factor; without it the paper's network takes twice the steps
+MUON = 3.0  # factor
 WARM_UP = {"trajectory": 50, "paper": 500}
 
 Loss = Callable[[Any, Windows], dict[str, torch.Tensor]]

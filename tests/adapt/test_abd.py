@@ -20,6 +20,7 @@ from adapt.data_free.memory import NoMemory
 from adapt.data_free.retrospect import SelfRetrospect, implicit
 from adapt.data_free.scan import Suspicion, scan
 from adapt.data_free.search import (
+    DENSEST,
     SEARCH,
     Budget,
     Items,
@@ -338,6 +339,24 @@ def test_sizes_of_the_search_grow_with_images_and_their_range(shape, factor):
     wide = [b.size for b in search_for(shape, (-1.657, 3.657)).budgets]
     dense = [b.kind == "dense" for b in SEARCH.budgets]
     assert wide == [size * (2 if d else 1) for size, d in zip(sizes, dense)]
+    assert search_for(shape, (0.0, 1.0)).densest == (1.0 if factor == 1 else DENSEST)
+
+
+@pytest.mark.parametrize("densest", [1.0, 2.0])
+def test_masks_are_applied_as_dense_as_the_search_says(teacher, monkeypatch, densest):
+    seen, on = [], Items.on
+
+    def watched(self, x, rows, bounds, times=None):
+        seen.append(times)
+        return on(self, x, rows, bounds, times)
+
+    distiller = presets.dfq(teacher, network(1), SHAPE, SETTINGS)
+    distiller = abd_classwise(distiller, (0.0, 1.0), start=0.0, config=replace(SMALL_SEARCH, densest=densest))
+    monkeypatch.setattr(Items, "on", watched)
+    distiller.fit()
+    given = [times for times in seen if times is not None]
+    assert bool(given) == (densest > 1)
+    assert all((1 <= times).all() and (times <= densest).all() for times in given)
 
 
 def test_what_stands_out_is_counted_by_the_best_start_and_kind():

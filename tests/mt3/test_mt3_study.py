@@ -106,6 +106,8 @@ def test_weights_of_a_file_are_a_tracker(weights, tmp_path, capsys):
     assert compare(argv) == 0
     found = json.loads((tmp_path / "o.json").read_text())["trackers"]
     assert found["mt3"]["gospa"] == found[file]["gospa"]
+    assert main(["--scenario", "mt3-task1", "--trackers", "gnn", file, "--runs", "1"]) == 2
+    assert "holds weights for mt3-task2, not for mt3-task1" in capsys.readouterr().err
     (tmp_path / "other.safetensors").write_bytes(b"nothing of the kind")
     assert main(["--trackers", "mt3", str(tmp_path / "other.safetensors"), "--runs", "1"]) == 2
     assert "other.safetensors" in capsys.readouterr().err

@@ -87,6 +87,7 @@ def test_list_names_everything(capsys):
         (["--recording", "kitti", "x", "--scenario", "small"], "--recording goes without --scenario"),
         (["--recording", "film", "x"], "film"),
         (["--recording", "csv", "no/such/file.csv"], "no/such/file.csv"),
+        (["--recording", "csv", "x", "--trackers", "gnn", "mt3"], "--recording goes with pmbm, glmb"),
         (["--labels", "gt.txt"], "--labels goes with --recording"),
         (["--results", "out"], "--results goes with --recording"),
         (["--recording", "csv", "x", "--labels", "gt.txt"], "--labels goes with kitti and mot"),

@@ -61,7 +61,7 @@ class Criterion:
         matched = torch.zeros_like(p).scatter_reduce(1, row, there.float(), "amax")
         weight = 1 + (self.positive - 1) * matched
         exists = F.binary_cross_entropy_with_logits(answer.logit, matched, weight, reduction="none")
-        exists = (exists * answer.mask).sum() / answer.mask.numel()
+        exists = (exists * answer.mask).sum() / answer.mask.sum().clamp(min=1)
         error = (gathered(answer.mean, row)[..., :dims] - target).abs()
         if uncertain and not encoder:
             std = gathered(answer.log_std, row)[..., :dims].exp()

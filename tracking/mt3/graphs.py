@@ -31,10 +31,16 @@ class Replayed:
     def __init__(self, work: Callable[[Windows], dict[str, Tensor]], parameters: Iterable[nn.Parameter]):
         self.work, self.parameters = work, list(parameters)
         self.recorded: dict[tuple[int, ...], Recorded] = {}
-        self.pool = torch.cuda.graph_pool_handle()
+        self.device = self.parameters[0].device
+        with torch.cuda.device(self.device):
+            self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, windows: Windows) -> dict[str, Tensor]:
-        """As `work`; what is returned is overwritten by the next step of the same shape."""
+        """As `work`; the next step may overwrite what is returned and the gradients, as all share memory."""
+        with torch.cuda.device(self.device):
+            return self._replay(windows)
+
+    def _replay(self, windows: Windows) -> dict[str, Tensor]:
         shape = (*windows.z.shape, *windows.alive.shape)
         if shape not in self.recorded:
             self.recorded[shape] = self._record(windows)

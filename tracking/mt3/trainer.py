@@ -34,7 +34,8 @@ class TrainConfig:
     average:   of the weights over steps: exponential, with this factor.
     short:     share of the windows that are cut to fewer scans, as at the start of a stream.
     pool:      windows drawn at once, and batched by length, so that little is padding.
-    bfloat16:  linear layers in bfloat16; attention and loss stay in single precision.
+    bfloat16:  linear layers in bfloat16, and attention of the paper's network; trajectory attention and loss
+               stay in single precision.
     graphs:    on a GPU, steps are recorded for each length of windows, and replayed.
     seed:      of the initial weights; the windows have their own.
     """
