@@ -52,6 +52,8 @@ def wait(device: str) -> None:
 def speed(trainer: Trainer, seconds: float) -> dict[str, float]:
     """Windows a second, and ms a step."""
     device = str(trainer.device)
+    if trainer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.device)
     for _ in range(WARM_UP):
         trainer._step()
     if isinstance(trainer.gradients, Replayed):

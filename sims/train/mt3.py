@@ -24,6 +24,7 @@ from sims.arguments import a_scenario
 from sims.scenarios import Scenario
 from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
 from sims.train.card import card
+from sims.train.plan import check_places
 from sims.train.score import RATES, Metric, calibrated, calibration, choose, errors, found_in, nll
 from sims.windows import WindowSimulator
 from tracking.formats.files import atomic_write
@@ -37,7 +38,7 @@ from tracking.mt3.network import MT3Network, MT3NetworkConfig
 from tracking.mt3.trainer import TrainConfig, Trainer, model_of
 from tracking.mt3.trajectory import TrajectoryNetwork
 from tracking.mt3.windows import Windows
-from tracking.program import Parser, natural, output, run
+from tracking.program import Parser, natural, not_negative, output, positive, run
 
 PROGRAM = "python -m sims.train.mt3"
 TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: windows of each are apart
@@ -289,23 +290,24 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="tokens of layers after the cascade",
     )
-    add("--minutes", type=float, default=30.0, help="of training, all calls together; default: 30")
-    add("--steps", type=natural, help="gradient steps instead of minutes")
-    add("--slot", type=float, help="minutes of this call; the run goes on with the next")
-    add("--batch", type=natural, default=8)
-    add("--rate", type=float, help="learning rate; default: 2e-3, of the preset `paper` 3e-4")
-    add("--muon", type=float, help=f"factor for the matrices of layers, 0: AdamW; default: {MUON:g}")
+    add("--minutes", type=not_negative, default=30.0, help="of training, all calls together; default: 30")
+    add("--steps", type=positive, help="gradient steps instead of minutes")
+    add("--slot", type=not_negative, help="minutes of this call; the run goes on with the next")
+    add("--batch", type=positive, default=8)
+    add("--rate", type=not_negative, help="learning rate; default: 2e-3, of the preset `paper` 3e-4")
+    add("--muon", type=not_negative, help=f"factor for the matrices of layers, 0: AdamW; default: {MUON:g}")
     add("--seed", type=natural, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--eager", action="store_true", help="on a GPU, start every kernel anew instead of recorded steps")
-    add("--threads", type=natural, default=1)
-    add("--check", type=float, default=2.0, help="minutes between scores on held-out windows")
-    add("--score", type=natural, default=N_FINAL, help="windows of the final score")
+    add("--threads", type=positive, default=1)
+    add("--check", type=not_negative, default=2.0, help="minutes between scores on held-out windows")
+    add("--score", type=positive, default=N_FINAL, help="windows of the final score")
     add("--resume", type=Path, metavar="FILE", help="where the run is saved and goes on from")
     add("--start", metavar="NAME", help="weights to start from: of what ships, or a file")
     add("--out", type=output, metavar="FILE.safetensors", help="weights")
     add("--half", action="store_true", help="write them in half precision")
     args = parser.parse_args(argv)
+    check_places(parser, args)
     args.size = args.size or ("S" if args.preset == "trajectory" else "paper")
     if args.preset == "trajectory" and args.size not in TRAJECTORY:
         parser.error("--size paper goes with --preset paper")

@@ -213,6 +213,25 @@ def test_the_command_trains_resumes_and_writes(tmp_path, capsys):
     assert "holds a network with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--minutes", "-1"], "must be at least 0 and finite"),
+        (["--minutes", "nan"], "must be at least 0 and finite"),
+        (["--batch", "0"], "must be a whole number >= 1"),
+        (["--score", "0"], "must be a whole number >= 1"),
+        (["--threads", "0"], "must be a whole number >= 1"),
+        (["--out", "weights.md"], "--out is a .safetensors file"),
+        (["--resume", "no/folder/run.pt"], "--resume is a file in a folder that is there"),
+    ],
+)
+def test_a_training_that_could_not_end_well_does_not_begin(argv, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--scenario", "mt3-task1", *argv])
+    assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_half_precision_changes_little(model, windows, tmp_path):
     model.save(tmp_path / "w.safetensors", half=True)
     other = load(tmp_path / "w.safetensors")
