@@ -12,7 +12,7 @@ from small_networks import SMALL, stirred  # tests/mt3/small_networks.py
 from sims.train.mt3 import main
 from sims.train.mt3 import trajectory_loss_of as loss_of
 from sims.windows import WindowSimulator
-from tracking.mt3 import load, shipped
+from tracking.mt3 import MT3, load, shipped
 from tracking.mt3.export import export
 from tracking.mt3.graphs import Replayed
 from tracking.mt3.model import SHIPPED, Model, Reading
@@ -244,8 +244,36 @@ def test_half_precision_changes_little(model, windows, tmp_path):
 def test_onnx_says_the_same(model, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    model.network.train()
     export(model, tmp_path / "w.onnx", tokens=128, batch=2)
-    assert (tmp_path / "w.onnx").stat().st_size > 1000
+    assert model.network.training
+    session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "w.onnx")
+    said = json.loads(session.get_modelmeta().custom_metadata_map["mt3"])
+    assert said["reading"]["threshold"] == model.reading.threshold
+    assert said["task"]["dt"] == model.task.dt
+
+
+def test_an_export_that_differs_is_not_written(model, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("tracking.mt3.export.TOLERANCE", 0.0)
+    with pytest.raises(RuntimeError, match="differs"):
+        export(model, tmp_path / "w.onnx", tokens=128)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "says"),
+    [
+        ("mt3-task1", "cuda:99", "device is 'cuda:99'; accepted here are cpu"),
+        ("mt3-task1", "abc", "device is 'abc'"),
+        (None, "cpu", "weights are a name or a path, got None"),
+        (3, "cpu", "weights are a name or a path, got 3"),
+    ],
+)
+def test_where_there_is_nothing_to_load(name, device, says):
+    with pytest.raises(ValueError, match=says):
+        MT3(name, device=device)
 
 
 def test_a_model_keeps_the_mode_of_its_network(trajectory, task, windows):

@@ -16,14 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from tracking.checkpoint import MODELS
 from tracking.description import config_of, input_of, require_known
 from tracking.formats.input import Input
 from tracking.formats.scans import TimedScan
 from tracking.formats.vision import SPACE
-from tracking.mt3.model import Model, load, shipped
+from tracking.mt3.model import Model, check_device, load, shipped
 from tracking.mt3.tracker import MT3, MT3Config
 
 ACCEPTED = ("filter", "weights", "device", "config", "input")
@@ -73,7 +71,8 @@ def described(document: Mapping[str, Any], folder: str) -> MT3Description:
             )
     require_known("the file", document, ACCEPTED)
     config, about = config_of(MT3, document), input_of(document)
-    device = _device(document.get("device", "cpu"))
+    device = document.get("device", "cpu")
+    check_device(device)
     return MT3Description(_model(document.get("weights"), folder, device), config, about)
 
 
@@ -88,11 +87,3 @@ def _model(name, folder, device) -> Model:
         return load(path, device)
     except ValueError as error:
         raise ValueError(f"weights: {error}") from None
-
-
-def _device(name) -> str:
-    cards = range(torch.cuda.device_count())
-    accepted = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{k}" for k in cards)]
-    if name not in accepted:
-        raise ValueError(f"device is {name!r:.40}; accepted here are {', '.join(accepted)}")
-    return name

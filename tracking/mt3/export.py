@@ -1,5 +1,8 @@
 """Export of a network to ONNX, for robots without torch, and a check that it says the same there."""
 
+import copy
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +39,8 @@ def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -
     Inputs: z (batch, tokens, d_z) float32, age (batch, tokens) int64 scans before the last, real (batch,
     tokens) bool, False for padding. Outputs, of k answers: existence (batch, k), mean (batch, k, 4), std
     (batch, k, 4), token (batch, k). Probabilities of answers closer than `model.reading.radius` add up
-    (`tracking.mt3.objects.merged`).
+    (`tracking.mt3.objects.merged`), and are then calibrated (`Reading.existence`): threshold, radius and
+    calibration are in the file's metadata, `mt3`, as JSON, with the task that it was trained for.
 
     Args:
         model:  to export; it stays as it is.
@@ -49,7 +53,7 @@ def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -
     """
     import onnxruntime
 
-    plain = _Plain(model.network).eval().cpu()
+    plain = _Plain(copy.deepcopy(model.network)).eval().cpu()
     example = _example(model, tokens, batch)
     program = torch.onnx.export(
         plain,
@@ -60,9 +64,11 @@ def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -
         verbose=False,
     )
     assert program is not None
-    with atomic_write(path, binary=True) as file:
-        file.write(program.model_proto.SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = program.model_proto
+    said = json.dumps({"task": asdict(model.task), "reading": asdict(model.reading)})
+    found.metadata_props.add(key="mt3", value=said)
+    content = found.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     there = session.run(None, {k: v.numpy() for k, v in zip(("z", "age", "real"), example)})
     with torch.no_grad():
         here = [a.numpy() for a in plain(*example)]
@@ -73,6 +79,8 @@ def export(model: Model, path: str | Path, tokens: int = 1024, batch: int = 1) -
     )
     if not off < TOLERANCE:
         raise RuntimeError(f"the exported network differs by {off:.2g}, more than {TOLERANCE:g}")
+    with atomic_write(path, binary=True) as file:
+        file.write(content)
 
 
 def _example(model: Model, tokens: int, batch: int):

@@ -157,8 +157,11 @@ def load(name: str | Path, device="cpu") -> Model:
         name:   of shipped weights (`shipped()` lists them), or the path of a safetensors file.
         device: where to put the network.
     Raises:
-        ValueError: no such weights, or a file of something else.
+        ValueError: no such weights, a file of something else, or a device that is not here.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"weights are a name or a path, got {name!r:.40}")
+    check_device(device)
     path = weights.found(name, SHIPPED)
     document, tensors = weights.read_weights(path, "mt3")
     with weights.expecting(path, "weights of MT3"):
@@ -174,6 +177,14 @@ def load(name: str | Path, device="cpu") -> Model:
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     """JSON knows lists alone."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def check_device(device: Any) -> None:
+    """Raise ValueError for a device that is not here."""
+    cards = range(torch.cuda.device_count())
+    accepted = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{k}" for k in cards)]
+    if (str(device) if isinstance(device, torch.device) else device) not in accepted:
+        raise ValueError(f"device is {device!r:.40}; accepted here are {', '.join(accepted)}")
 
 
 def shipped() -> list[str]:
