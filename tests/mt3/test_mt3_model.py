@@ -122,6 +122,11 @@ def test_a_run_of_something_else_is_refused(scenario, task, tmp_path):
     object.__setattr__(other, "task", type(task)(**{**task.__dict__, "name": "other"}))
     with pytest.raises(ValueError, match=f"task, are {task.name}, not other"):
         other.resume(tmp_path / "run.pt")
+    for settings in ({"rate": 0.1}, {"seed": 1}, {"muon": 2.0}):
+        with pytest.raises(ValueError, match="settings, training, are"):
+            trainer(scenario, task, **settings).resume(tmp_path / "run.pt")
+    longer = trainer(scenario, task, minutes=99.0)
+    longer.resume(tmp_path / "run.pt")
     (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ValueError, match="bomb"):
         run.resume(tmp_path / "bomb.pt")
@@ -135,7 +140,7 @@ def test_a_run_that_is_refused_one_goes_on_as_if_it_had_not_been_asked(scenario,
     further._step()
     further.save(tmp_path / "further.pt")
     state = torch.load(tmp_path / "further.pt", weights_only=True)
-    for missing in state.keys() - {"config"}:
+    for missing in state:
         torch.save({name: value for name, value in state.items() if name != missing}, tmp_path / "odd.pt")
         with pytest.raises(ValueError, match="not a run of this network"):
             run.resume(tmp_path / "odd.pt")

@@ -94,7 +94,8 @@ class MT3:
         Args:
             z:    (m, d_z) measurements in any order; an empty scan may be [] or None.
             time: of the scan, s: a whole number of the steps that the weights were trained for after the last
-                  one. Scans that are left out count as scans without measurements.
+                  one, give or take a tenth of a step. Scans that are left out count as scans without
+                  measurements.
         Returns:
             Estimated objects after the scan.
         Raises:

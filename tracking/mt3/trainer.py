@@ -18,6 +18,7 @@ from tracking.mt3.windows import Windows
 from tracking.muon import Muon
 
 MULTIPLE, COARSE = 8, 32  # of which numbers of tokens are multiples; coarse: where steps are recorded
+LENGTH = ("minutes", "steps", "graphs")  # a run may be made longer, or go on on another device
 LAYERS = ("layers", "refine", "encoder", "decoder")  # attributes of the networks that hold layers
 
 
@@ -200,9 +201,9 @@ class Trainer:
         """Go on from a file; a run that cannot is left as it was.
 
         Raises:
-            ValueError: the file holds no run, or one on another task or of another network.
+            ValueError: the file holds no run, or one on another task, of another network or other settings.
         """
-        runs.restore(path, self._state(), self._put, ("task",), "this network", self.device)
+        runs.restore(path, self._state(), self._put, ("task", "training"), "this network", self.device)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -211,7 +212,7 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
             "pool": self.pool,
             "progress": asdict(self.progress),
-            "config": asdict(self.config),  # for whoever reads the file: a run may be made longer
+            "training": {k: v for k, v in asdict(self.config).items() if k not in LENGTH},
             "task": self.task.name,
         }
 
