@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from sims.parallel import Workers
@@ -25,6 +26,19 @@ def a_tracker(text: str) -> str:
     names = ", ".join(TRACKERS)
     raise argparse.ArgumentTypeError(
         f"unknown tracker {text!r}, choose of: {names}; or give a file of weights of MT3, FILE{WEIGHTS}"
+    )
+
+
+def add_trackers(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    """The option that says which trackers are compared."""
+    parser.add_argument(
+        "--trackers",
+        type=a_tracker,
+        nargs="+",
+        default=default,
+        metavar="NAME",
+        help=f"of {' '.join(TRACKERS)}, or a file of weights of MT3; the others are compared with the first; "
+        f"default: {' '.join(default)}",
     )
 
 

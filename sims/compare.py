@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sims.arguments import a_scenario, a_tracker, add_workers, check_workers, workers_of
+from sims.arguments import a_scenario, add_trackers, add_workers, check_workers, workers_of
 from sims.evaluate import OTHER_SEEDS, choose_thresholds, evaluate, scene_of, warm_up
 from sims.recordings import run as recorded
 from sims.report import command as report
@@ -152,15 +152,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(PROGRAM, "Compare multitarget trackers.")
     add = parser.add_argument
     add("--scenario", type=a_scenario, metavar="NAME", help=f"see --list; default: {DEMONSTRATION}")
-    add(
-        "--trackers",
-        type=a_tracker,
-        nargs="+",
-        default=DEFAULT,
-        metavar="NAME",
-        help=f"of {' '.join(TRACKERS)}, or a file of weights of MT3; the others are compared with the first; "
-        f"default: {' '.join(DEFAULT)}",
-    )
+    add_trackers(parser, DEFAULT)
     add("--runs", type=positive, metavar="N", help="scenes; default: as the scenario says")
     add("--seed", type=natural, default=0, metavar="S", help="of the scenes; default: 0")
     add_workers(parser)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sims.arguments import a_scenario, a_tracker, add_workers, check_workers, workers_of
+from sims.arguments import a_scenario, add_trackers, add_workers, check_workers, workers_of
 from sims.compare import progress
 from sims.evaluate import evaluate, warm_up
 from sims.parallel import Workers
@@ -174,14 +174,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help=f"default: those of {' '.join(TASKS)} with weights",
     )
-    add(
-        "--trackers",
-        type=a_tracker,
-        nargs="+",
-        default=DEFAULT,
-        metavar="NAME",
-        help="of `sims.compare --list`, or a file of weights of MT3",
-    )
+    add_trackers(parser, DEFAULT)
     add("--runs", type=positive, default=RUNS, metavar="N", help=f"windows of a task; default: {RUNS}")
     add("--few", type=positive, default=FEW, metavar="N", help=f"windows of a shift; default: {FEW}")
     add("--shifts", action="store_true", help="also other detection, clutter and speed")

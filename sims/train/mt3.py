@@ -160,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
         minutes=args.minutes,
         steps=args.steps or 0,
         batch=args.batch,
-        rate=args.rate or RATE[args.preset],
+        rate=RATE[args.preset] if args.rate is None else args.rate,
         muon=MUON if args.muon is None else args.muon,
         warm_up=WARM_UP[args.preset],
         pool=BATCHES * args.batch,
@@ -175,10 +175,11 @@ def train(args: argparse.Namespace) -> None:
     metric = Metric(scenario.gospa_c, scenario.gospa_p, scenario.metric_dims)
     held_out = WindowSimulator(scenario, args.seed + VALIDATE, device).draw(N_VALIDATE)
     spare = make().to(device)
+    slot = np.inf if args.slot is None else args.slot
     start = saved = checked = time.monotonic()
     try:
-        while not trainer.done and time.monotonic() - start < 60 * (args.slot or np.inf):
-            left = 60 * args.slot - (time.monotonic() - start) if args.slot else np.inf
+        while not trainer.done and time.monotonic() - start < 60 * slot:
+            left = 60 * slot - (time.monotonic() - start)
             progress = trainer.run(min(SHOWN_EVERY, left))
             line = " ".join(f"{k} {v:.3f}" for k, v in progress.parts.items())
             now = time.monotonic()

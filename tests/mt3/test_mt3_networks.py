@@ -44,6 +44,13 @@ def test_padding_does_not_matter(network, windows):
     assert_same(spoken(network, windows), spoken(network, type(windows)(*more, *windows[5:])))
 
 
+def test_padding_does_not_change_the_loss(network, windows, task):
+    stirred(network)
+    loss = Criterion() if isinstance(network, MT3Network) else loss_of(task)
+    more = windows.padded(windows.z.shape[1] + 40)
+    torch.testing.assert_close(loss(network, more), loss(network, windows), rtol=1e-3, atol=1e-4)
+
+
 def test_rows_of_ages_are_rows(windows):
     table = torch.randn(20, 7)
     torch.testing.assert_close(of_age(table, windows.age), table[windows.age])
