@@ -4,12 +4,14 @@ from typing import Any
 
 from tracking.mt3.model import Task
 
+SAID = ("scans", "dt", "clutter", "p_detect", "objects", "measurements")  # of a task
 CARD = """# {scenario}, {preset} {size}
 
 Weights of `tracking.mt3`, trained by `python -m sims.train.mt3`; MIT licence as the toolkit.
 
 - Data: simulated windows of `{scenario}`, {scans} scans of {dt:g} s, {clutter:g} clutter points a scan,
-  p_D = {p_detect:g}; drawn as needed, none twice. A tenth of them was cut to fewer scans.
+  p_D = {p_detect:g}, at most about {objects} objects at the end and {measurements} measurements; drawn as
+  needed, none twice. A tenth of them was cut to fewer scans.
 - Training: {steps} steps, {windows} windows, {minutes:.1f} minutes on {device},
   {windows_per_s:.1f} windows/s; seed {seed}, {date}.
 - Threshold {threshold:.2f}, merging radius {radius:g} m and calibration (log odds {gain:.3f} log p -
@@ -37,5 +39,5 @@ def card(result: dict[str, Any], task: Task) -> str:
     """
     found = result["calibration"]
     table = "\n".join(f"| {n} | {said:.3f} | {true:.3f} |" for n, said, true in found["bins"])
-    about = {name: getattr(task, name) for name in ("scans", "dt", "clutter", "p_detect")}
+    about = {name: getattr(task, name) for name in SAID}
     return CARD.format(**result, **about, ece=found["ece"], expected=found["expected"], table=table)

@@ -45,6 +45,7 @@ TRAIN, VALIDATE, TEST = 1_000_000, 2_000_000, 3_000_000  # added to the seed: wi
 SHOWN_EVERY, SAVED_EVERY = 20.0, 60.0  # s
 N_VALIDATE, N_FINAL = 256, 1000
 MISSED = 0.002  # share of live objects that may have no detection in the last scans
+MANY = 2000  # windows that say how many objects and measurements there are
 ALL = 100_000  # more tokens than any window has
 BATCHES = 32  # that are drawn at once
 PARTS = ("bias", "straight", "moments", "cascade")
@@ -90,6 +91,13 @@ def task_of(scenario: Scenario) -> Task:
     )
 
 
+def extended(task: Task, scenario: Scenario) -> Task:
+    """The task with the most objects and measurements of MANY windows; a training hardly sees more."""
+    windows = WindowSimulator(scenario, TEST - 1).draw(MANY)
+    objects, measurements = (int(a.sum(1).max()) for a in (windows.alive, windows.real))
+    return replace(task, objects=objects, measurements=measurements)
+
+
 def trajectory_config(
     task: Task, size: str, without: Sequence[str] = (), refine: Sequence[int] = ()
 ) -> TrajectoryConfig:
@@ -127,7 +135,7 @@ def criterion_of(scenario: Scenario, task: Task, device: str) -> Criterion:
     """The loss of MT3, with the paper's weight of existing objects in its first form."""
     if task.sight.radar:
         return Criterion()
-    number = float(WindowSimulator(scenario, TEST - 1).draw(2000).alive.sum(1).float().mean())
+    number = float(WindowSimulator(scenario, TEST - 1).draw(MANY).alive.sum(1).float().mean())
     queries = MT3NetworkConfig().queries
     return Criterion(positive=(queries - number) / number, exact=device == "cpu")
 
@@ -152,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
     """Train, saving every minute and when interrupted; score and write if the run did not fail."""
     torch.set_num_threads(args.threads)
     scenario, device = args.scenario, torch.device(args.device)
-    task = task_of(scenario)
+    task = extended(task_of(scenario), scenario)
     world = WindowSimulator(scenario, args.seed + TRAIN, device)
     torch.manual_seed(args.seed)
     make, loss = built(args, task)
@@ -237,7 +245,7 @@ def _finish(args, trainer, spare, scenario, metric, before):
         else before.get("windows_per_s", 0.0),
         "device": device_name(args.device) if progress.step else before.get("device", "nothing"),
         "seed": args.seed,
-        "date": date.today().isoformat(),
+        "date": date.today().isoformat() if progress.step else before.get("date", "unknown"),
         "threshold": model.reading.threshold,
         "radius": model.reading.radius,
         "gain": model.reading.gain,

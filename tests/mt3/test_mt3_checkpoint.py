@@ -182,9 +182,9 @@ def at(index, value):
     [
         ("z", at(0, np.nan)),
         ("z", at(0, 1e9)),
-        ("age", at(0, 10**6)),
-        ("age", at(-1, -1)),
-        ("age", at(-1, 15)),
+        ("time", at(0, -1e6)),
+        ("time", at(-1, 1e6)),
+        ("time", at(-1, 0.0)),
         ("count", at(0, 0)),
         ("count", at(0, 2**62)),
         ("expected", at(0, -1.0)),
@@ -213,11 +213,11 @@ def test_every_number_is_looked_at(written, model, name, change):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d, a: a.pop("age"), "holds no state of MT3"),
+        (lambda d, a: a.pop("time"), "holds no state of MT3"),
         (lambda d, a: a.update(more=np.zeros(3)), "unknown arrays"),
         (lambda d, a: a.update(z=a["z"][:, :1]), "measurements in the field of view"),
         (lambda d, a: a.update(z=a["z"][1:]), "measurements in the field of view"),
-        (lambda d, a: a.update(age=a["age"].astype(float)), "whole numbers"),
+        (lambda d, a: a.update(time=a["time"][::-1].copy()), "times must rise"),
         (lambda d, a: a.update({"links.mean": a["links.mean"][:, :2]}), "links.m must be finite"),
         (lambda d, a: d.update(time=None), "without a time"),
         (lambda d, a: d.update(time="now"), "time must be one finite number"),

@@ -24,6 +24,14 @@ def test_a_full_object_takes_in_no_more():
     np.testing.assert_allclose(found.existence, [1.0, 0.9])
 
 
+def test_neighbours_that_are_sure_are_two_objects():
+    """The sum is what counts, not whether the first one alone is full: 1.0 and 1.0 are no 2.0."""
+    mean = np.array([[0.0, 0, 0, 0], [0.3, 0, 0, 0], [0.1, 0, 0, 0]])
+    found = merged(np.array([1.0, 0.98, 0.04]), mean, np.ones((3, 4)), radius=1.0)
+    np.testing.assert_allclose(found.existence, [1.0, 0.98])
+    np.testing.assert_allclose(found.mean[1], mean[1])  # the rest of 0.04 went to the first
+
+
 def test_radius_zero_keeps_all_apart():
     p = np.array([0.5, 0.4])
     found = merged(p, np.zeros((2, 4)), np.ones((2, 4)), radius=0.0)

@@ -22,7 +22,6 @@ from tracking.filters.sound import (
 from tracking.filters.tracker import MAX_TIME, elapsed
 from tracking.formats.arrays import write_arrays
 from tracking.models.document import LARGEST, describe_fields, revive_settings
-from tracking.mt3.geometry import Sight
 from tracking.mt3.model import Task, shipped
 from tracking.mt3.tracker import MT3, MT3Config, MT3State, in_view
 
@@ -84,7 +83,7 @@ def restore(tracker: MT3, path: str | Path) -> None:
 
 def require_sound(state: MT3State, time: float, task: Task) -> None:
     """Raise ValueError unless a state is one that a tracker of this task can have at this time."""
-    _require_window(state, task.sight, task.scans)
+    _require_window(state, time, task)
     links, k = state.links, len(np.atleast_1d(state.links.label))
     require_labels(links.label, k, links.next_label)
     require_gaussians("links", links.mean, links.cov, k, 4)
@@ -94,13 +93,14 @@ def require_sound(state: MT3State, time: float, task: Task) -> None:
     require_column("links.time", links.time, k, -MAX_TIME, time)
 
 
-def _require_window(state, sight: Sight, scans):
-    z, n = state.z, len(np.atleast_1d(state.age))
+def _require_window(state, time: float, task: Task):
+    sight = task.sight
+    z, n = state.z, len(np.atleast_1d(state.time))
     if z.dtype != float or z.shape != (n, sight.dim_z) or not in_view(sight, z).all():
         raise ValueError(f"z must be {n} measurements in the field of view of the weights")
-    require_whole("age", state.age, n, 0, scans - 1)
-    if (np.diff(state.age) > 0).any():
-        raise ValueError("age must fall, the oldest scan comes first")
+    require_column("time", state.time, n, time - task.dt * task.scans, time)
+    if (np.diff(state.time) < 0).any():
+        raise ValueError("times must rise, the oldest scan comes first")
     if not n <= state.count <= MAX_LABEL:
         raise ValueError(f"count must lie in [{n}, 2^45], got {state.count}")
     if not 0 <= state.expected <= n:

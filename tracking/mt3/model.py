@@ -34,6 +34,8 @@ class Task:
     dims:   entries of the state that the metric compares.
     clutter, p_detect, speed: expected clutter points a scan, detection probability, and standard deviation of
             a velocity component, m/s: outside these the network has not been trained.
+    objects, measurements: the most objects at the end of a window of the training, and measurements in one;
+            None: not known.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Task:
     clutter: float
     p_detect: float
     speed: float
+    objects: int | None = None
+    measurements: int | None = None
 
     def __post_init__(self):
         require_positive(scans=self.scans, dt=self.dt)

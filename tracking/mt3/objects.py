@@ -10,7 +10,7 @@ import numpy as np
 
 from tracking.compiled import compiled
 
-FULL = 1.05  # probability at which an object takes in no more tokens
+FULL = 1.05  # probability up to which an object takes in tokens: two that are sure are two objects
 
 
 class Objects(NamedTuple):
@@ -45,10 +45,10 @@ def _merge(p, mean, std, radius, least):
         total, count = 0.0, 0
         for b in range(a, n):
             j = order[b]
-            if p[j] <= least or total > FULL:
+            if p[j] <= least:
                 break
             far = (mean[i, 0] - mean[j, 0]) ** 2 + (mean[i, 1] - mean[j, 1]) ** 2
-            if not taken[j] and (j == i or far < radius**2):
+            if not taken[j] and (j == i or (far < radius**2 and total + p[j] <= FULL)):
                 taken[j] = True
                 members[count] = j
                 count += 1

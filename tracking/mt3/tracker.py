@@ -3,6 +3,7 @@
 The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,16 @@ from tracking.filters.settings import check_settings
 from tracking.filters.tracker import elapsed
 from tracking.mt3.geometry import Sight
 from tracking.mt3.linking import Links, link
-from tracking.mt3.model import Model, load
+from tracking.mt3.model import Model, Task, load
 from tracking.mt3.windows import Windows
 from tracking.tracks import Tracks
 
-OFF_STEP = 0.1  # of a step, that the time of a scan may be off
+OFF_STEP = 0.2  # of a step, that scans of one window may be off whole steps
 MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
+
+
+class UntrainedWarning(UserWarning):
+    """A network sees what it was not trained for, and may lose objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +54,14 @@ class MT3State:
     """The measurements of the last scans, and the labels.
 
     z:     (n, d_z) measurements, the oldest scan first.
-    age:   (n,) int64 scans before the last one, 0: of the last.
+    time:  (n,) s, of their scans.
     count: measurements since the start, of which these are the last n.
     links: what labels go on from.
     expected: expected number of objects after the last scan.
     """
 
     z: np.ndarray
-    age: np.ndarray
+    time: np.ndarray
     count: int
     links: Links
     expected: float
@@ -64,7 +69,7 @@ class MT3State:
     @classmethod
     def none(cls, dim_z: int) -> "MT3State":
         """Before the first scan."""
-        return cls(np.zeros((0, dim_z)), np.zeros(0, np.int64), 0, Links.none(), 0.0)
+        return cls(np.zeros((0, dim_z)), np.zeros(0), 0, Links.none(), 0.0)
 
 
 class MT3:
@@ -93,23 +98,27 @@ class MT3:
 
         Args:
             z:    (m, d_z) measurements in any order; an empty scan may be [] or None.
-            time: of the scan, s: a whole number of the steps that the weights were trained for after the last
-                  one, give or take a tenth of a step. Scans that are left out count as scans without
-                  measurements.
+            time: of the scan, s: a whole number of the steps that the weights were trained for after every
+                  scan of the window, give or take a fifth of a step, so that a period that is a little wrong
+                  does not add up unseen. Scans that are left out count as scans without measurements.
         Returns:
             Estimated objects after the scan.
         Raises:
             ValueError: bad shape or value, a time before the last one or off the step, measurements outside
                 the field of view of the training (see `MT3Config.outside`), or too many in a window; the
                 tracker is then unchanged.
+        Warns:
+            UntrainedWarning: more measurements in a window, or more objects, than in the training. Networks
+                report hardly more objects than they have ever seen, whatever there is.
         """
         task = self.model.task
         z = as_measurements(z, task.sight.dim_z)
         rows = self._inside(z)
         z = z[rows]
-        steps = min(self._steps(elapsed(self.time, time)), task.scans)
-        age = np.append(self.state.age + steps, np.zeros(len(z), np.int64))
-        z, age = (a[age < task.scans] for a in (np.append(self.state.z, z, axis=0), age))
+        elapsed(self.time, time)
+        at = np.append(self.state.time, np.full(len(z), float(time)))
+        age = np.append(self._ages(float(time)), np.zeros(len(z), np.int64))
+        z, at, age = (a[age < task.scans] for a in (np.append(self.state.z, z, axis=0), at, age))
         if len(z) > self.config.max_tokens:
             raise ValueError(
                 f"{len(z)} measurements in {age[0] + 1} scans, accepted are {self.config.max_tokens} "
@@ -117,7 +126,8 @@ class MT3:
             )
         count = self.state.count + len(rows)
         tracks, links, expected = self._answer(z, age, count - len(z), rows, float(time))
-        self.state = MT3State(z, age, count, links, expected)
+        notice_untrained(task, len(z), expected)
+        self.state = MT3State(z, at, count, links, expected)
         self.time = float(time)
         return tracks
 
@@ -189,17 +199,21 @@ class MT3:
     def _nothing(self):
         return np.zeros((0, 4)), np.zeros((0, 4, 4)), np.zeros(0, np.int64)
 
-    def _steps(self, dt: float | None) -> int:
-        """How many steps of the training lie between this scan and the last one."""
-        if dt is None:
-            return 1
-        steps = round(dt / self.model.task.dt)
-        if steps < 1 or abs(dt / self.model.task.dt - steps) > OFF_STEP:
+    def _ages(self, time: float) -> np.ndarray:
+        """How many steps of the training before this scan the measurements of the earlier ones were."""
+        task = self.model.task
+        last = [] if self.time is None else [self.time]  # which may have been without measurements
+        passed = time - np.append(self.state.time, last)
+        passed = np.minimum(passed / task.dt, task.scans)
+        steps = np.rint(passed)
+        bad = (steps < 1) | ((np.abs(passed - steps) > OFF_STEP) & (steps < task.scans))
+        if bad.any():
             raise ValueError(
-                f"scans must be a whole number of steps of {self.model.task.dt:g} s apart, for which the "
-                f"weights '{self.model.task.name}' were trained, got {dt:g} s"
+                f"scans must be a whole number of steps of {task.dt:g} s apart, for which the weights "
+                f"'{task.name}' were trained, give or take {OFF_STEP:g} of one over the {task.scans} scans of a "
+                f"window; this one comes {task.dt * passed[bad][-1]:g} s after one of them"
             )
-        return steps
+        return steps[: len(self.state.time)].astype(np.int64)
 
     def _inside(self, z):
         sight = self.model.task.sight
@@ -211,6 +225,21 @@ class MT3:
                 "Drop such measurements with MT3Config(outside='drop'), or train for this field of view."
             )
         return np.flatnonzero(inside)
+
+
+def notice_untrained(task: Task, measurements: int, expected: float) -> None:
+    """Warn where a window has more measurements, or seems to have more objects, than any of the training."""
+    for number, most, what in (
+        (measurements, task.measurements, "measurements in a window"),
+        (expected, task.objects, "objects"),
+    ):
+        if most is not None and number > most:
+            warnings.warn(
+                f"more {what} than the {most} that the weights '{task.name}' were trained with; objects may "
+                "be lost. Train for more, or keep to a part of the scene.",
+                UntrainedWarning,
+                stacklevel=3,
+            )
 
 
 def in_view(sight: Sight, z: np.ndarray) -> np.ndarray:
