@@ -19,9 +19,9 @@ def test_probabilities_of_one_object_add_up():
 
 
 def test_a_full_object_takes_in_no_more():
-    p = np.array([0.9, 0.9, 0.9])
+    p = np.array([0.5, 0.5, 0.4])
     found = merged(p, np.zeros((3, 4)), np.ones((3, 4)), radius=1.0)
-    np.testing.assert_allclose(found.existence, [1.0, 0.9])
+    np.testing.assert_allclose(found.existence, [1.0, 0.4])
 
 
 def test_neighbours_that_are_sure_are_two_objects():
