@@ -210,7 +210,7 @@ class MT3:
         if bad.any():
             raise ValueError(
                 f"scans must be a whole number of steps of {task.dt:g} s apart, for which the weights "
-                f"'{task.name}' were trained, give or take {OFF_STEP:g} of one over the {task.scans} scans of "
+                f"'{task.name}' were trained, give or take {OFF_STEP:g} of one over {task.scans} scans of "
                 f"a window; this one comes {task.dt * passed[bad][-1]:g} s after one of them"
             )
         return steps[: len(self.state.time)].astype(np.int64)
