@@ -15,7 +15,7 @@ from tracking.mt3.objects import Objects
 from tracking.mt3.windows import Windows
 
 THRESHOLDS = np.arange(0.2, 0.91, 0.05)
-RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5)}  # m, by entries of the state that are compared
+RADII = {2: (0.6, 1.0, 1.4), 4: (1.0, 1.5, 2.5, 4.0)}  # m, by entries of the state that are compared
 SURE = 0.99  # existence probabilities of the likelihood are at most this, as in arXiv 2202.07909
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of missed objects, tried
 LEAST_GAIN = 0.05  # of a calibration
