@@ -169,7 +169,7 @@ def _table(result, pm):
             f"{number(objects['expected'], 3)}/{number(objects['true'], 3)}",
             number(cpu["median"], 3),
             number(cpu["p95"], 3),
-            _difference(row["differences"][first]) if name != first else "",
+            paired(row["differences"][first]) if name != first else "",
         )
     return table
 
@@ -191,7 +191,8 @@ def _with_half(value, ends, pm):
     return number(value) if ends is None else f"{number(value)} {pm} {number((ends[1] - ends[0]) / 2, 3)}"
 
 
-def _difference(found):
+def paired(found: dict[str, Any]) -> str:
+    """A `difference` as text: "+0.12 [+0.01, +0.23]"."""
     value = _signed(found["gospa"])
     ends = found["ci95"]
     return value if ends is None else f"{value} [{_signed(ends[0])}, {_signed(ends[1])}]"

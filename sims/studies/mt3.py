@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from sims.arguments import a_scenario, add_trackers, add_workers, check_workers, workers_of
 from sims.compare import progress
@@ -27,9 +28,9 @@ from sims.parallel import Workers
 from sims.scenarios import SCENARIOS, Scenario
 from sims.scenarios.mt3 import DT
 from sims.scenarios.radar import InField
-from sims.table import document, show, wide_console
+from sims.table import document, number, paired, show, wide_console
 from sims.targets import Clutter, Process, simulate
-from sims.trackers import TRACKERS, settings_of
+from sims.trackers import TRACKERS, WEIGHTS, settings_of
 from tracking.models import GaussianBirth, UniformBirth
 from tracking.notice import notice_of_compilation
 from tracking.program import Parser, natural, output, positive, run, write_json
@@ -120,6 +121,8 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         found = _compared(problem, trackers, runs, args.seed, workers, title)
         console.print(f"{title}\n")
         show(found, console)
+        console.print()
+        console.print(_pairs(found))
         print(flush=True)
         return found
 
@@ -148,7 +151,38 @@ def _compared(problem: Scenario, trackers, runs: int, seed: int, workers: Worker
             warm_up(problem, name, settings[name])
     with progress(f"{problem.name}, {title}", runs * len(settings)) as advance:
         scores = evaluate(problem, settings, seed=seed, runs=runs, workers=workers, advance=advance)
-    return document(problem, scores, settings, seed)
+    found = document(problem, scores, settings, seed)
+    for name, row in found["trackers"].items() if problem.scored == "last" else ():
+        row["cpu_ms_per_window"] = cost(name, [run.cpu for run in scores[name]])
+    return found
+
+
+def is_network(name: str) -> bool:
+    """Whether a tracker answers from a window alone, without what it said before."""
+    return name.startswith("mt3") or name.endswith(WEIGHTS)
+
+
+def cost(name: str, cpu: list[np.ndarray]) -> float:
+    """Mean CPU time of the answer to one window, ms: of its last step for a network, of all for a filter.
+
+    Args:
+        name: of the tracker.
+        cpu:  (T,) CPU time of each step of each run, s.
+    """
+    return 1e3 * float(np.mean([run[-1] if is_network(name) else run.sum() for run in cpu]))
+
+
+def _pairs(found: dict[str, Any]) -> Table:
+    """Each network against each other tracker, and what a window costs."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    rows = found["trackers"]
+    networks = [name for name in rows if is_network(name)]
+    for heading in ("", "ms/window", *(f"{name} minus it" for name in networks)):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for other, row in rows.items():
+        signed = [paired(rows[name]["differences"][other]) if name != other else "" for name in networks]
+        table.add_row(other, number(row.get("cpu_ms_per_window"), 3), *signed)
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

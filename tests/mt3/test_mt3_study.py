@@ -10,7 +10,7 @@ from small_networks import SMALL, stirred  # tests/mt3/small_networks.py
 
 from sims.compare import main as compare
 from sims.scenarios import SCENARIOS
-from sims.studies.mt3 import SHIFTS, main, shifted, stream
+from sims.studies.mt3 import SHIFTS, cost, main, shifted, stream
 from sims.train.mt3 import task_of
 from tracking.mt3 import model as models
 from tracking.mt3.trajectory import TrajectoryNetwork
@@ -86,8 +86,17 @@ def test_the_study_prints_its_tables_and_writes_them(weights, tmp_path, capsys):
     assert "200 scans" in out
     result = json.loads(path.read_text())
     assert list(result["tasks"]) == ["mt3-task2"]
+    assert "mt3 minus it" in out
+    rows = result["tasks"]["mt3-task2"]["trackers"]
+    assert all(row["cpu_ms_per_window"] > 0 for row in rows.values())
     assert len(result["shifts"]) == 2 * len(SHIFTS)
     assert result["streams"]["mt3-task2"]["trackers"]["mt3"]["ospa2"] > 0
+
+
+def test_a_window_costs_a_filter_all_scans_and_a_network_one():
+    cpu = [np.array([0.001, 0.002, 0.004]), np.array([0.003, 0.004, 0.006])]
+    assert cost("pmbm", cpu) == pytest.approx(10.0)
+    assert cost("mt3-m", cpu) == cost("a.safetensors", cpu) == pytest.approx(5.0)
 
 
 def test_weights_of_a_file_are_a_tracker(weights, tmp_path, capsys):
