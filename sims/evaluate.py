@@ -37,7 +37,7 @@ class Scores(NamedTuple):
     ospa2:    OSPA(2) over all scans, m; NaN where only the last one is scored.
     expected, reported, true: number of objects, means over the scored scans; expected is NaN where the
               tracker cannot tell.
-    cpu:      (T,) CPU time of each step, s.
+    cpu:      (T,) CPU time of each step, s; NaN where a tracker that answers anew each scan was not asked.
     """
 
     gospa: np.ndarray
@@ -50,7 +50,10 @@ class Scores(NamedTuple):
 
 
 class Tracking(NamedTuple):
-    """What a tracker made of a scene: its tracks, expected numbers (T,) and CPU times (T,), s."""
+    """What a tracker made of a scene: its tracks, expected numbers (T,) and CPU times (T,), s.
+
+    NaN at scans that were not asked for, where there are no tracks either.
+    """
 
     tracks: list[Tracks]
     expected: np.ndarray
@@ -62,10 +65,21 @@ def scene_of(scenario: Scenario, seed: int, run: int) -> Scene:
     return scenario.draw(np.random.default_rng(np.random.SeedSequence((seed, run))))
 
 
-def track(tracker, scene: Scene, scans: int | None = None) -> Tracking:
-    """Run a tracker over the first scans of a scene, None: all."""
+def track(tracker, scene: Scene, scans: int | None = None, *, scored: str = "all") -> Tracking:
+    """Run a tracker over the first scans of a scene, None: all.
+
+    Where the "last" one alone is scored a tracker with `observe`, that answers anew at every scan, is asked
+    for this one alone.
+    """
     tracks, expected, cpu = [], [], []
-    for z, t in list(zip(scene.scans, scene.time))[:scans]:
+    todo = list(zip(scene.scans, scene.time))[:scans]
+    for k, (z, t) in enumerate(todo):
+        if scored == "last" and k + 1 < len(todo) and hasattr(tracker, "observe"):
+            tracker.observe(z, t)
+            tracks.append(Tracks.empty(t, 4))
+            expected.append(np.nan)
+            cpu.append(np.nan)
+            continue
         start = time.process_time()
         tracks.append(tracker.step(z, t))
         cpu.append(time.process_time() - start)
@@ -154,7 +168,8 @@ def run_once(scenario: Scenario, name: str, settings: dict[str, Any], seed: int,
     """Scores of one tracker on one scene."""
     warm_up(scenario, name, settings)
     scene = scene_of(scenario, seed, run)
-    return score(scenario, scene, track(TRACKERS[name](scenario, **settings), scene))
+    tracker = TRACKERS[name](scenario, **settings)
+    return score(scenario, scene, track(tracker, scene, scored=scenario.scored))
 
 
 def choose_thresholds(
@@ -192,7 +207,8 @@ def errors_by_threshold(
     reports, and those with a higher threshold report the part of it that exists with that probability.
     """
     scene = scene_of(scenario, seed, run)
-    tracks = track(TRACKERS[name](scenario, **with_threshold(name, settings, THRESHOLDS[0])), scene).tracks
+    tracker = TRACKERS[name](scenario, **with_threshold(name, settings, THRESHOLDS[0]))
+    tracks = track(tracker, scene, scored=scenario.scored).tracks
     thresholds = np.minimum(THRESHOLDS, LARGEST.get(name, 1.0))
     total = np.zeros(len(thresholds))
     scored = scored_scans(scenario, scene)

@@ -95,6 +95,7 @@ def _summary(scenario, runs):
     gospa = np.mean([r.gospa for r in runs], axis=0)
     total, localisation, missed, false = np.sqrt(gospa) if scenario.average == "rms" else gospa
     cpu = 1e3 * np.concatenate([r.cpu for r in runs])
+    cpu = cpu[~np.isnan(cpu)]
     return {
         "gospa": float(total),
         "localisation": float(localisation),

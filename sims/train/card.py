@@ -15,7 +15,7 @@ Weights of `tracking.mt3`, trained by `python -m sims.train.mt3`; MIT licence as
 - Training: {steps} steps, {windows} windows, {minutes:.1f} minutes on {device},
   {windows_per_s:.1f} windows/s; seed {seed}, {date}.
 - Threshold {threshold:.2f}, merging radius {radius:g} m and calibration (log odds {gain:.3f} log p -
-  {gain_high:.3f} log(1 - p) + {offset:.3f}): chosen on {tested_on} windows of another seed.
+  {gain_high:.3f} log(1 - p) {offset:+.3f}): chosen on {tested_on} windows of another seed.
 - On {tested_on} further windows with {mean_objects:.3f} objects on average: GOSPA {gospa:.3f} (standard error
   {gospa_se:.3f}), localisation {localisation:.3f}, missed {missed:.3f}, false {false:.3f}.
   Negative log likelihood {nll:.3f}, with {missed_rate:g} missed objects expected beside the answers.

@@ -25,11 +25,12 @@ from sims.scenarios import Scenario
 from sims.scenarios.radar import REFERENCE_RANGE, RESOLUTION
 from sims.train.card import card
 from sims.train.plan import check_places
-from sims.train.score import RATES, Metric, calibrated, calibration, choose, errors, found_in, nll
+from sims.train.score import RATES, Metric, calibrated, calibration, choose, errors, nll
 from sims.windows import WindowSimulator
 from tracking.formats.files import atomic_write
 from tracking.models import UniformBirth
 from tracking.mt3.attention import TrajectoryConfig
+from tracking.mt3.batch import found_in
 from tracking.mt3.criterion import Criterion
 from tracking.mt3.geometry import Sight
 from tracking.mt3.losses import Weights, trajectory_loss

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit
 
 from tracking.metrics import gospa
+from tracking.mt3.batch import found_in
 from tracking.mt3.model import SURE as CERTAIN
 from tracking.mt3.model import Model, as_arrays
 from tracking.mt3.network import MT3Network
@@ -39,17 +40,6 @@ def errors(found: list[Objects], truth: list[np.ndarray], metric: Metric, thresh
         g = gospa(x[:, : metric.dims], y[:, : metric.dims], c=metric.c, p=metric.p)
         rows.append((g.total, g.localisation, g.missed, g.false))
     return np.array(rows)
-
-
-def found_in(model: Model, windows: Windows, batch: int = 16) -> list[Objects]:
-    """Objects of many windows, in batches of about equal length."""
-    order = windows.real.sum(1).argsort()
-    found: list[Objects] = [None] * len(windows)  # type: ignore[list-item]
-    for k in range(0, len(windows), batch):
-        rows = order[k : k + batch]
-        for row, objects in zip(rows.tolist(), model.objects(windows.take(rows).trimmed(8))):
-            found[row] = objects
-    return found
 
 
 def choose(model: Model, windows: Windows, metric: Metric) -> tuple[Model, float]:

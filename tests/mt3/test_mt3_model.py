@@ -289,7 +289,8 @@ def test_a_model_keeps_the_mode_of_its_network(trajectory, task, windows):
 
 def test_calibration_makes_what_is_said_likelier_and_reports_the_same(tmp_path):
     from sims.scenarios import SCENARIOS
-    from sims.train.score import calibrated, found_in, hits
+    from sims.train.score import calibrated, hits
+    from tracking.mt3.batch import found_in
     from tracking.mt3.model import as_arrays
 
     windows = WindowSimulator(SCENARIOS["mt3-task2"], 11).draw(12)

@@ -1,9 +1,12 @@
 """The MT3 tracker behind the door of the filters."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tracking.mt3 import MT3, MT3Config
+from tracking.mt3 import MT3, Model, MT3Config, UntrainedWarning, load
 from tracking.mt3.linking import Links, link
 
 
@@ -44,6 +47,27 @@ def test_the_same_scans_give_the_same_tracks(model, scans):
         assert_same(a, b)
 
 
+def test_scans_may_be_observed_without_an_answer(model, scans):
+    asked, watching = MT3(model), MT3(model)
+    for k, (z, t) in enumerate(scans):
+        expected = asked.step(z, t)
+        if k % 5 < 4:
+            assert watching.observe(z, t) is None
+            assert (watching.time, watching.state.count) == (asked.time, asked.state.count)
+        else:
+            found = watching.step(z, t)
+            assert watching.expected_number == asked.expected_number
+            for name in ("mean", "cov", "existence", "source"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    before = watching.state
+    for z, t, says in (([], 0.0, "backwards"), (np.zeros((1, 9)), 99.0, "z must have shape")):
+        with pytest.raises(ValueError, match=says):
+            watching.observe(z, t)
+    assert watching.state is before
+    watching.observe([], scans[-1][1] + 100.0)
+    assert (len(watching.state.z), watching.expected_number) == (0, 0.0)
+
+
 def test_the_threshold_hides_and_no_more(model, scans):
     low, high = (run(MT3(model, MT3Config(threshold=p, min_existence=0.01)), scans) for p in (0.05, 0.2))
     for a, b in zip(low, high):
@@ -56,6 +80,7 @@ def test_the_threshold_hides_and_no_more(model, scans):
         (np.zeros((2, 5)), 0.1, "z must have shape"),
         ([[np.nan] * 3], 0.1, "z must"),
         (None, -1.0, "time must not run backwards"),
+        (None, 0.13, r"whole number of steps of 0.1 s apart.* comes 0.13 s after"),
         (None, 0.13, "whole number of steps of 0.1 s apart"),
         (None, 0.0, "whole number of steps of 0.1 s apart"),
         (None, np.inf, "time must be one finite number"),
@@ -108,6 +133,67 @@ def test_a_long_pause_forgets(model, scans):
     for z, t in scans[:4]:
         a, b = paused.step(z, t + 1000.0), fresh.step(z, t)
         np.testing.assert_array_equal(a.mean, b.mean)
+
+
+@pytest.mark.parametrize("period", [0.093, 0.097, 0.103, 0.107])
+def test_a_period_that_is_wrong_is_seen_when_it_adds_up(model, scans, period):
+    tracker = MT3(model)
+    good = int(0.02 / abs(period - 0.1))
+    for k, (z, _) in enumerate(scans[: good + 1]):
+        tracker.step(z, period * k)
+    with pytest.raises(ValueError, match=r"whole number of steps of 0.1 s apart"):
+        tracker.step([], period * (good + 1))
+
+
+def test_times_may_tremble_and_a_clock_may_drift_slowly(model, scans, rng):
+    """No window is off by a fifth of a step, while the whole stream is by many; the answers are the same."""
+    exact, late = MT3(model), MT3(model)
+    many = [z for z, _ in scans] * 4
+    time = 0.1 * np.arange(len(many)) * 1.004 + rng.uniform(-0.004, 0.004, len(many))
+    for k, z in enumerate(many):
+        a, b = exact.step(z, 0.1 * k), late.step(z, time[k])
+        np.testing.assert_array_equal(a.mean, b.mean)
+    assert abs(time[-1] - 0.1 * k) > 0.03
+
+
+def test_what_is_older_than_the_window_need_not_be_on_the_step(model, scans):
+    tracker = MT3(model)
+    run(tracker, scans[:3])
+    tracker.step(scans[3][0], scans[2][1] + 2.35)
+    assert len(tracker.state.z) == len(scans[3][0])
+
+
+def test_more_than_in_the_training_is_warned_of(model, scans):
+    for task, says in (
+        (replace(model.task, measurements=5), "more measurements in a window than the 5 that the weights"),
+        (replace(model.task, objects=0), "more objects than the 0 that the weights"),
+    ):
+        tracker = MT3(Model(model.network, task))
+        with pytest.warns(UntrainedWarning, match=says):
+            run(tracker, scans[:3])
+        before = tracker.state
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UntrainedWarning)
+            with pytest.raises(UntrainedWarning):
+                tracker.step(*scans[3])
+        assert tracker.state is before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(MT3(model), scans)  # the training of this one is not known
+
+
+def test_shipped_weights_know_their_limits():
+    """Thirty objects in twice the clutter of the training are not passed over in silence."""
+    model, rng = load("mt3-task2"), np.random.default_rng(0)
+    assert model.task.objects > 10
+    assert model.task.measurements > 700
+    tracker, low, high = MT3(model), model.task.sight.lower, model.task.sight.upper
+    start = rng.uniform(-8, 8, (30, 2))
+    seen = [start[rng.random(30) < 0.8] + 0.1 * rng.standard_normal((1, 2)) for _ in range(20)]
+    scans = [(np.concatenate((z, rng.uniform(low, high, (60, 2)))), 0.1 * k) for k, z in enumerate(seen)]
+    with pytest.warns(UntrainedWarning, match="more measurements in a window"):
+        run(tracker, scans)
+    assert tracker.expected_number < 30  # which the documents say
 
 
 def test_empty_scans_are_scans(model):

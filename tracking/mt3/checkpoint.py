@@ -22,8 +22,9 @@ from tracking.filters.sound import (
 from tracking.filters.tracker import MAX_TIME, elapsed
 from tracking.formats.arrays import write_arrays
 from tracking.models.document import LARGEST, describe_fields, revive_settings
+from tracking.mt3.limits import in_view
 from tracking.mt3.model import Task, shipped
-from tracking.mt3.tracker import MT3, MT3Config, MT3State, in_view
+from tracking.mt3.tracker import MT3, MT3Config, MT3State
 
 NAME = "MT3"
 

@@ -3,27 +3,20 @@
 The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from tracking.checks import as_measurements
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import elapsed
-from tracking.mt3.geometry import Sight
+from tracking.mt3.limits import notice_untrained, require_few, rows_in_view
 from tracking.mt3.linking import Links, link
-from tracking.mt3.model import Model, Task, load
+from tracking.mt3.model import Model, load
 from tracking.mt3.windows import Windows
 from tracking.tracks import Tracks
 
 OFF_STEP = 0.2  # of a step, that scans of one window may be off whole steps
-MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
-
-
-class UntrainedWarning(UserWarning):
-    """A network sees what it was not trained for, and may lose objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +50,7 @@ class MT3State:
     time:  (n,) s, of their scans.
     count: measurements since the start, of which these are the last n.
     links: what labels go on from.
-    expected: expected number of objects after the last scan.
+    expected: expected number of objects after the last scan that was answered.
     """
 
     z: np.ndarray
@@ -111,29 +104,41 @@ class MT3:
             UntrainedWarning: more measurements in a window, or more objects, than in the training. Networks
                 report hardly more objects than they have ever seen, whatever there is.
         """
+        z, at, age, rows = self._window(z, time)
+        count = self.state.count + len(rows)
+        tracks, links, expected = self._answer(z, age, count - len(z), rows, float(time))
+        notice_untrained(self.model.task, len(z), expected)
+        self.state = MT3State(z, at, count, links, expected)
+        self.time = float(time)
+        return tracks
+
+    def observe(self, z, time: float) -> None:
+        """Take in one scan and say nothing, where objects are asked for less often than there are scans.
+
+        A scan that is stepped through later is answered as if all had been, but for labels, which go on from
+        the last answer. It costs next to nothing. Arguments and errors as of `step`.
+        """
+        z, at, _, rows = self._window(z, time)
+        expected = min(self.state.expected, float(len(z)))
+        self.state = MT3State(z, at, self.state.count + len(rows), self.state.links, expected)
+        self.time = float(time)
+
+    def _window(self, z, time):
+        """Measurements with this scan, their times and ages; rows of this scan that are among them."""
         task = self.model.task
         z = as_measurements(z, task.sight.dim_z)
-        rows = self._inside(z)
+        rows = rows_in_view(task, z, self.config.outside)
         z = z[rows]
         elapsed(self.time, time)
         at = np.append(self.state.time, np.full(len(z), float(time)))
         age = np.append(self._ages(float(time)), np.zeros(len(z), np.int64))
         z, at, age = (a[age < task.scans] for a in (np.append(self.state.z, z, axis=0), at, age))
-        if len(z) > self.config.max_tokens:
-            raise ValueError(
-                f"{len(z)} measurements in {age[0] + 1} scans, accepted are {self.config.max_tokens} "
-                "(MT3Config.max_tokens). Memory and time grow with the square."
-            )
-        count = self.state.count + len(rows)
-        tracks, links, expected = self._answer(z, age, count - len(z), rows, float(time))
-        notice_untrained(task, len(z), expected)
-        self.state = MT3State(z, at, count, links, expected)
-        self.time = float(time)
-        return tracks
+        require_few(len(z), int(age.max(initial=0)) + 1, self.config.max_tokens)
+        return z, at, age, rows
 
     @property
     def expected_number(self) -> float:
-        """Expected number of objects after the last scan, reported or not."""
+        """Expected number of objects after the last scan that was answered, reported or not."""
         return self.state.expected
 
     def save(self, path) -> None:
@@ -184,7 +189,7 @@ class MT3:
             _, links = link(self.state.links, *self._nothing(), time, config.gate, config.memory * task.dt)
             return Tracks.empty(time, 4), links, 0.0
         order = np.argsort(age, kind="stable")  # the network takes the newest scan first
-        objects = self.model.objects(window(z[order], age[order], self.model.device))[0]
+        objects = self.model.objects(Windows.of_measurements([z[order]], [age[order]], self.model.device))[0]
         expected = float(objects.existence.sum())
         objects = objects.above(config.min_existence)
         token = first + order[objects.token]
@@ -214,49 +219,3 @@ class MT3:
                 f"a window; this one comes {task.dt * passed[bad][-1]:g} s after one of them"
             )
         return steps[: len(self.state.time)].astype(np.int64)
-
-    def _inside(self, z):
-        sight = self.model.task.sight
-        inside = in_view(sight, z)
-        if not inside.all() and self.config.outside == "raise":
-            raise ValueError(
-                f"measurement {z[~inside][0].tolist()} is outside the field of view that the weights "
-                f"'{self.model.task.name}' were trained for, {sight.lower} to {sight.upper}. "
-                "Drop such measurements with MT3Config(outside='drop'), or train for this field of view."
-            )
-        return np.flatnonzero(inside)
-
-
-def notice_untrained(task: Task, measurements: int, expected: float) -> None:
-    """Warn where a window has more measurements, or seems to have more objects, than any of the training."""
-    for number, most, what in (
-        (measurements, task.measurements, "measurements in a window"),
-        (expected, task.objects, "objects"),
-    ):
-        if most is not None and number > most:
-            warnings.warn(
-                f"more {what} than the {most} that the weights '{task.name}' were trained with; objects may "
-                "be lost. Train for more, or keep to a part of the scene.",
-                UntrainedWarning,
-                stacklevel=3,
-            )
-
-
-def in_view(sight: Sight, z: np.ndarray) -> np.ndarray:
-    """Which of the measurements (n, d_z) lie in the field of view, or in the noise at its edge."""
-    edge = MARGIN * np.array(sight.std)
-    return np.all((z >= sight.lower - edge) & (z <= sight.upper + edge), axis=1)
-
-
-def window(z: np.ndarray, age: np.ndarray, device="cpu") -> Windows:
-    """A batch of one window of measurements (n, d_z), `age` (n,) scans before the last one."""
-    n = len(z)
-    return Windows(
-        torch.as_tensor(z, dtype=torch.float32, device=device)[None],
-        torch.as_tensor(age, device=device)[None],
-        torch.ones(1, n, dtype=torch.bool, device=device),
-        torch.full((1, n), -1, device=device),
-        torch.zeros(1, n, 4, device=device),
-        torch.zeros(1, 1, 4, device=device),
-        torch.zeros(1, 1, dtype=torch.bool, device=device),
-    )

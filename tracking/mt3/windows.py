@@ -1,8 +1,9 @@
 """Windows: the measurements of the last scans, what MT3 sees at once, in batches of one shape."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,32 @@ class Windows(NamedTuple):
     def of(cls, arrays: Iterable[Tensor]) -> "Windows":
         """From the arrays, in their order."""
         return cls(*arrays)
+
+    @classmethod
+    def of_measurements(cls, z: Sequence[np.ndarray], age: Sequence[np.ndarray], device="cpu") -> "Windows":
+        """Windows of measurements alone.
+
+        Args:
+            z:      (n, d_z) of each window, the latest scan first.
+            age:    (n,) scans before the last one.
+            device: of the result.
+        """
+        b, n = len(z), max(map(len, z))
+        found = np.zeros((b, n, z[0].shape[1]), np.float32)
+        ages, real = np.zeros((b, n), np.int64), np.zeros((b, n), bool)
+        for k, (measurements, scans) in enumerate(zip(z, age, strict=True)):
+            m = len(measurements)
+            found[k, :m], ages[k, :m], real[k, :m] = measurements, scans, True
+        arrays = (torch.as_tensor(a, device=device) for a in (found, ages, real))
+        return cls.of(
+            (
+                *arrays,
+                torch.full((b, n), -1, device=device),
+                torch.zeros(b, n, 4, device=device),
+                torch.zeros(b, 1, 4, device=device),
+                torch.zeros(b, 1, dtype=torch.bool, device=device),
+            )
+        )
 
     def changed(self, **arrays: Tensor) -> "Windows":
         """The same with some other arrays."""

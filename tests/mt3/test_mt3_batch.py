@@ -1,0 +1,80 @@
+"""Many windows at once say what the tracker says one after the other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tracking.mt3 import MT3, Model, MT3Config, UntrainedWarning, estimate
+
+LOW = MT3Config(threshold=0.05, min_existence=0.01)
+
+
+@pytest.fixture
+def scenes(scenario, rng):
+    """Windows of 20, 1, 7 and 3 scans; the last scan of one of them is empty."""
+    scans = [list(scenario.draw(rng).scans) for _ in range(4)]
+    scans = [scans[0], scans[1][-1:], scans[2][:7], scans[3][:3]]
+    scans[2][-1] = []
+    return scans
+
+
+def last_of_stream(model, scans, config=LOW):
+    tracker = MT3(model, config)
+    for k, z in enumerate(scans):
+        tracks = tracker.step(z, model.task.dt * k)
+    return tracks
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_windows_say_what_streams_say(model, scenes, batch):
+    found = estimate(model, scenes, LOW, batch)
+    assert sum(map(len, found)) > 10
+    for tracks, scans in zip(found, scenes, strict=True):
+        expected = last_of_stream(model, scans)
+        assert tracks.time == pytest.approx(expected.time)
+        for name in ("mean", "cov", "existence"):
+            np.testing.assert_allclose(
+                getattr(tracks, name), getattr(expected, name), rtol=1e-3, atol=1e-3, err_msg=name
+            )
+        np.testing.assert_array_equal(tracks.source, expected.source)
+        assert tracks.label.tolist() == list(range(len(tracks)))
+
+
+def test_windows_without_measurements_have_no_objects(model, scenes):
+    dim = model.task.sight.dim_z
+    empty = [[None], [[], np.zeros((0, dim))]]
+    assert list(map(len, estimate(model, empty))) == [0, 0]
+    assert estimate(model, []) == []
+    found = estimate(model, [empty[0], scenes[0], empty[1]], LOW)
+    assert [len(t) > 0 for t in found] == [False, True, False]
+    np.testing.assert_allclose(found[1].mean, estimate(model, scenes[:1], LOW)[0].mean, atol=1e-5)
+
+
+def test_what_is_wrong_is_said_with_its_window(model, scenes):
+    task, dim = model.task, model.task.sight.dim_z
+    centre = np.add(task.sight.lower, task.sight.upper)[None] / 2
+    far, good = [np.full((1, dim), 1e3)], [centre]
+    for bad, says in (
+        ([], f"window 1: 0 scans; accepted are 1 to {task.scans}"),
+        ([centre] * (task.scans + 1), f"window 1: {task.scans + 1} scans"),
+        ([np.zeros((2, dim + 1))], "window 1: z must have shape"),
+        ([np.full((1, dim), np.nan)], "window 1: z must be finite"),
+        (far, "window 1: measurement .* is outside the field of view"),
+        ([np.tile(centre, (9, 1))], "window 1: 9 measurements in 1 scans, accepted are 8"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            estimate(model, [good, bad], MT3Config(max_tokens=8))
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        estimate(model, [good], batch=0)
+    config = MT3Config(outside="drop", threshold=0.0)
+    mixed = [np.concatenate((far[0], centre))]
+    a, b = estimate(model, [mixed, good], config)
+    np.testing.assert_allclose(a.mean, b.mean, atol=1e-5)
+    assert (a.source == 1).all()
+
+
+def test_more_than_in_the_training_is_warned_of(model, scenes):
+    task = replace(model.task, measurements=5, objects=1000)
+    with pytest.warns(UntrainedWarning, match="more measurements in a window than the 5 that the weights"):
+        estimate(Model(model.network, task), scenes[:1])

@@ -1,0 +1,68 @@
+"""What a network may be asked: measurements like those of its training, and no more of them."""
+
+import warnings
+
+import numpy as np
+
+from tracking.mt3.geometry import Sight
+from tracking.mt3.model import Task
+
+MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
+
+
+class UntrainedWarning(UserWarning):
+    """A network sees what it was not trained for, and may lose objects."""
+
+
+def in_view(sight: Sight, z: np.ndarray) -> np.ndarray:
+    """Which of the measurements (n, d_z) lie in the field of view, or in the noise at its edge."""
+    edge = MARGIN * np.array(sight.std)
+    return np.all((z >= sight.lower - edge) & (z <= sight.upper + edge), axis=1)
+
+
+def rows_in_view(task: Task, z: np.ndarray, outside: str) -> np.ndarray:
+    """Rows of the measurements (n, d_z) that a network of the task may see.
+
+    Raises:
+        ValueError: one is outside the field of view, and `outside` is "raise", not "drop".
+    """
+    inside = in_view(task.sight, z)
+    if not inside.all() and outside == "raise":
+        raise ValueError(
+            f"measurement {z[~inside][0].tolist()} is outside the field of view that the weights "
+            f"'{task.name}' were trained for, {task.sight.lower} to {task.sight.upper}. "
+            "Drop such measurements with MT3Config(outside='drop'), or train for this field of view."
+        )
+    return np.flatnonzero(inside)
+
+
+def require_few(measurements: int, scans: int, most: int) -> None:
+    """Raise ValueError for a window of more than `most` measurements."""
+    if measurements > most:
+        raise ValueError(
+            f"{measurements} measurements in {scans} scans, accepted are {most} (MT3Config.max_tokens). "
+            "Memory and time grow with the square."
+        )
+
+
+def notice_untrained(task: Task, measurements: int, expected: float, level: int = 3) -> None:
+    """Warn of more measurements in a window, or more objects than expected after any of the training.
+
+    Args:
+        task:         of the network.
+        measurements: of the window.
+        expected:     number of objects that the network expects.
+        level:        of the caller that is to be named, 2: of this function.
+    """
+    numbers = (
+        (measurements, task.measurements, "measurements in a window"),
+        (expected, task.objects, "objects"),
+    )
+    for number, most, what in numbers:
+        if most is not None and number > most:
+            warnings.warn(
+                f"more {what} than the {most} that the weights '{task.name}' were trained with: objects may "
+                "be lost. Train for more, or keep to a part of the scene.",
+                UntrainedWarning,
+                stacklevel=level,
+            )
