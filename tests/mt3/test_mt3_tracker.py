@@ -165,8 +165,8 @@ def test_what_is_older_than_the_window_need_not_be_on_the_step(model, scans):
 
 def test_more_than_in_the_training_is_warned_of(model, scans):
     for task, says in (
-        (replace(model.task, measurements=5), "more measurements in a window than the 5 that the weights"),
-        (replace(model.task, objects=0), "more objects than the 0 that the weights"),
+        (replace(model.task, measurements=5), "more than the 5 measurements in a window that the weights"),
+        (replace(model.task, objects=0), "more than the 0 objects that the weights"),
     ):
         tracker = MT3(Model(model.network, task))
         with pytest.warns(UntrainedWarning, match=says):
@@ -191,7 +191,7 @@ def test_shipped_weights_know_their_limits():
     start = rng.uniform(-8, 8, (30, 2))
     seen = [start[rng.random(30) < 0.8] + 0.1 * rng.standard_normal((1, 2)) for _ in range(20)]
     scans = [(np.concatenate((z, rng.uniform(low, high, (60, 2)))), 0.1 * k) for k, z in enumerate(seen)]
-    with pytest.warns(UntrainedWarning, match="more measurements in a window"):
+    with pytest.warns(UntrainedWarning, match="measurements in a window that the weights"):
         run(tracker, scans)
     assert tracker.expected_number < 30  # which the documents say
 

@@ -10,6 +10,9 @@ from tracking.mt3.model import Task
 MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
 
 
+EXCESS = 1.1  # times the most of 2,000 windows of the training is what these may say by chance
+
+
 class UntrainedWarning(UserWarning):
     """A network sees what it was not trained for, and may lose objects."""
 
@@ -59,10 +62,10 @@ def notice_untrained(task: Task, measurements: int, expected: float, level: int 
         (expected, task.objects, "objects"),
     )
     for number, most, what in numbers:
-        if most is not None and number > most:
+        if most is not None and number > EXCESS * most:
             warnings.warn(
-                f"more {what} than the {most} that the weights '{task.name}' were trained with: objects may "
-                "be lost. Train for more, or keep to a part of the scene.",
+                f"more than the {most} {what} that the weights '{task.name}' were trained with at most: "
+                "objects may be lost. Train for more, or keep to a part of the scene.",
                 UntrainedWarning,
                 stacklevel=level,
             )
