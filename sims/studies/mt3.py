@@ -7,8 +7,8 @@ for all. The network that ships is not the paper's but `tracking.mt3.trajectory`
 or for minutes on a GPU; its card says for how long. The paper's own network has not been trained to its end
 here; with weights of it, or others, `--trackers pmbm FILE.safetensors` compares them.
 
-Three questions: the tasks themselves; the same network where detection, clutter or speed are not those of its
-training; and streams much longer than its window. Exit status as of `sims.compare`.
+Three questions: the tasks themselves; the same network where detection, clutter, speed or number of objects
+are not those of its training; and streams much longer than its window. Exit status as of `sims.compare`.
 """
 
 import argparse
@@ -42,22 +42,31 @@ RUNS, FEW = 1000, 200
 CHANGE = 0.25  # of what changes off the training distribution
 STREAM = 200  # scans
 SHIFTS = {
-    "detection lower": {"p_detect": 1 - CHANGE},
-    "clutter more": {"clutter": 1 + CHANGE},
-    "clutter less": {"clutter": 1 - CHANGE},
-    "faster": {"speed": 1 + CHANGE},
-    "slower": {"speed": 1 - CHANGE},
+    "detection lower by 25%": {"p_detect": 1 - CHANGE},
+    "clutter more by 25%": {"clutter": 1 + CHANGE},
+    "clutter less by 25%": {"clutter": 1 - CHANGE},
+    "faster by 25%": {"speed": 1 + CHANGE},
+    "slower by 25%": {"speed": 1 - CHANGE},
+    "twice the objects": {"objects": 2.0},
+    "four times the objects": {"objects": 4.0},
 }
 
 
 def shifted(
-    scenario: Scenario, *, p_detect: float = 1.0, clutter: float = 1.0, speed: float = 1.0, told: bool
+    scenario: Scenario,
+    *,
+    p_detect: float = 1.0,
+    clutter: float = 1.0,
+    speed: float = 1.0,
+    objects: float = 1.0,
+    told: bool,
 ) -> Scenario:
     """A scenario of another world.
 
     Args:
         scenario: one of TASKS.
-        p_detect, clutter, speed: factors of detection probability, clutter points and initial velocity.
+        p_detect, clutter, speed, objects: factors of detection probability, clutter points, initial velocity,
+                  and expected number of objects, at the start and of births.
         told:     whether the filters know; a network never does.
     """
     world, time = scenario.draw.args  # type: ignore[attr-defined]
@@ -67,8 +76,9 @@ def shifted(
         world,
         clutter=box,
         sensor=sensor,
-        initial=_faster(world.initial, speed),
-        birth=None if world.birth is None else _faster(world.birth, speed),
+        initial=_changed(world.initial, speed, objects),
+        birth=None if world.birth is None else _changed(world.birth, speed, objects),
+        max_objects=None if world.max_objects is None else round(objects * world.max_objects),
     )
     scenario = replace(scenario, draw=partial(simulate, changed, time))
     if not told:
@@ -76,8 +86,8 @@ def shifted(
     return replace(
         scenario,
         sensor=_sensor(scenario.sensor, p_detect, box),
-        initial=_faster(scenario.initial, speed),
-        birth=_faster(scenario.birth, speed),
+        initial=_changed(scenario.initial, speed, objects),
+        birth=_changed(scenario.birth, speed, objects),
     )
 
 
@@ -87,13 +97,20 @@ def _sensor(sensor, p_detect, box):
     return replace(sensor, p_detect=p, clutter_intensity=box.intensity)
 
 
-def _faster(birth, speed):
+def _changed(birth, speed, objects):
+    rate = birth.rate
+    rate = partial(_times, rate, objects) if callable(rate) else np.asarray(rate) * objects
+    birth = replace(birth, rate=rate if callable(rate) or rate.ndim else float(rate))
     if isinstance(birth, UniformBirth):
         return replace(birth, rest_std=np.asarray(birth.rest_std) * speed)
     assert isinstance(birth, GaussianBirth)
     scale = np.ones(birth.mean.shape[1])
     scale[2:4] = speed
     return replace(birth, cov=birth.cov * scale[:, None] * scale)
+
+
+def _times(rate, factor, time):
+    return factor * rate(time)
 
 
 def stream(scenario: Scenario, scans: int = STREAM) -> Scenario:
@@ -135,7 +152,7 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
         for name, change in SHIFTS.items():
             for told in (True, False):
                 other = shifted(problem, **change, told=told)
-                title = f"{name} by {CHANGE:.0%}, filters {'told' if told else 'not told'}"
+                title = f"{name}, filters {'told' if told else 'not told'}"
                 key = f"{problem.name}, {title}"
                 result["shifts"][key] = compared(other, args.trackers, args.few, title)
     for problem in args.scenario if args.streams else ():
@@ -211,7 +228,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_trackers(parser, DEFAULT)
     add("--runs", type=positive, default=RUNS, metavar="N", help=f"windows of a task; default: {RUNS}")
     add("--few", type=positive, default=FEW, metavar="N", help=f"windows of a shift; default: {FEW}")
-    add("--shifts", action="store_true", help="also other detection, clutter and speed")
+    add("--shifts", action="store_true", help="also other detection, clutter, speed and number of objects")
     add("--streams", type=natural, default=0, metavar="N", help=f"also N streams of {STREAM} scans")
     add("--seed", type=natural, default=0, metavar="S")
     add("--json", type=output, metavar="FILE")

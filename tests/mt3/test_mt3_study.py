@@ -50,6 +50,8 @@ def test_a_shifted_world_is_as_it_says(name, change):
     assert found[1] / found[0] == pytest.approx(change.get("p_detect", 1.0), rel=0.06)
     speed = [np.nanstd([v for s in scenes for v in s.truth.states[:, 0, 2:].ravel()]) for scenes in (a, b)]
     assert speed[1] / speed[0] == pytest.approx(change.get("speed", 1.0), rel=0.12)
+    number = [np.mean([len(s.truth.at(len(s) - 1)) for s in scenes]) for scenes in (a, b)]
+    assert number[1] / number[0] == pytest.approx(change.get("objects", 1.0), rel=0.25)
     kept = shifted(problem, **change, told=False)
     assert (kept.sensor, kept.initial, kept.birth) == (problem.sensor, problem.initial, problem.birth)
 

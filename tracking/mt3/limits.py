@@ -8,8 +8,6 @@ from tracking.mt3.geometry import Sight
 from tracking.mt3.model import Task
 
 MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
-
-
 EXCESS = 1.1  # times the most of 2,000 windows of the training is what these may say by chance
 
 
