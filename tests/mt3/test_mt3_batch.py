@@ -76,5 +76,5 @@ def test_what_is_wrong_is_said_with_its_window(model, scenes):
 
 def test_more_than_in_the_training_is_warned_of(model, scenes):
     task = replace(model.task, measurements=5, objects=1000)
-    with pytest.warns(UntrainedWarning, match="more than the 5 measurements in a window that the weights"):
+    with pytest.warns(UntrainedWarning, match="many more measurements in a window than 5, the most"):
         estimate(Model(model.network, task), scenes[:1])

@@ -165,8 +165,8 @@ def test_what_is_older_than_the_window_need_not_be_on_the_step(model, scans):
 
 def test_more_than_in_the_training_is_warned_of(model, scans):
     for task, says in (
-        (replace(model.task, measurements=5), "more than the 5 measurements in a window that the weights"),
-        (replace(model.task, objects=0), "more than the 0 objects that the weights"),
+        (replace(model.task, measurements=5), "many more measurements in a window than 5, the most"),
+        (replace(model.task, objects=0), "nearly 0 objects, the most that the weights"),
     ):
         tracker = MT3(Model(model.network, task))
         with pytest.warns(UntrainedWarning, match=says):
@@ -182,16 +182,19 @@ def test_more_than_in_the_training_is_warned_of(model, scans):
         run(MT3(model), scans)  # the training of this one is not known
 
 
-def test_shipped_weights_know_their_limits():
-    """Thirty objects in twice the clutter of the training are not passed over in silence."""
+@pytest.mark.parametrize("clutter", [0, 60])
+def test_shipped_weights_know_their_limits(clutter):
+    """Thirty objects are not passed over in silence, with no clutter or twice that of the training."""
     model, rng = load("mt3-task2"), np.random.default_rng(0)
     assert model.task.objects > 10
     assert model.task.measurements > 700
     tracker, low, high = MT3(model), model.task.sight.lower, model.task.sight.upper
     start = rng.uniform(-8, 8, (30, 2))
     seen = [start[rng.random(30) < 0.8] + 0.1 * rng.standard_normal((1, 2)) for _ in range(20)]
-    scans = [(np.concatenate((z, rng.uniform(low, high, (60, 2)))), 0.1 * k) for k, z in enumerate(seen)]
-    with pytest.warns(UntrainedWarning, match="measurements in a window that the weights"):
+    scans = [(np.concatenate((z, rng.uniform(low, high, (clutter, 2)))), 0.1 * k) for k, z in enumerate(seen)]
+    with pytest.warns(
+        UntrainedWarning, match="more measurements in a window than" if clutter else "nearly 14 objects"
+    ):
         run(tracker, scans)
     assert tracker.expected_number < 30  # which the documents say
 

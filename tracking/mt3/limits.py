@@ -8,7 +8,7 @@ from tracking.mt3.geometry import Sight
 from tracking.mt3.model import Task
 
 MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
-EXCESS = 1.1  # times the most of 2,000 windows of the training is what these may say by chance
+EXCESS, NEARLY = 1.1, 0.8  # times the most of 2,000 windows of the training
 
 
 class UntrainedWarning(UserWarning):
@@ -47,7 +47,10 @@ def require_few(measurements: int, scans: int, most: int) -> None:
 
 
 def notice_untrained(task: Task, measurements: int, expected: float, level: int = 3) -> None:
-    """Warn of more measurements in a window, or more objects than expected after any of the training.
+    """Warn of many more measurements in a window, or nearly as many objects, than the most of the training.
+
+    A network that sees a crowd does not expect as many objects: what it says levels off about the most it
+    has seen, where objects may therefore be lost.
 
     Args:
         task:         of the network.
@@ -55,15 +58,15 @@ def notice_untrained(task: Task, measurements: int, expected: float, level: int 
         expected:     number of objects that the network expects.
         level:        of the caller that is to be named, 2: of this function.
     """
-    numbers = (
-        (measurements, task.measurements, "measurements in a window"),
-        (expected, task.objects, "objects"),
-    )
-    for number, most, what in numbers:
-        if most is not None and number > EXCESS * most:
-            warnings.warn(
-                f"more than the {most} {what} that the weights '{task.name}' were trained with at most: "
-                "objects may be lost. Train for more, or keep to a part of the scene.",
-                UntrainedWarning,
-                stacklevel=level,
-            )
+    said = None
+    if task.measurements is not None and measurements > EXCESS * task.measurements:
+        said = f"many more measurements in a window than {task.measurements}"
+    elif task.objects is not None and expected > NEARLY * task.objects:
+        said = f"nearly {task.objects} objects"
+    if said is not None:
+        warnings.warn(
+            f"{said}, the most that the weights '{task.name}' were trained with: objects may be lost. Train "
+            "for more, or keep to a part of the scene.",
+            UntrainedWarning,
+            stacklevel=level,
+        )
