@@ -9,7 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["adapt", "data_free", "diffusion"])
+@pytest.mark.parametrize("page", ["adapt", "data_free", "diffusion", "mt3"])
 def test_the_first_example_runs(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     block = re.search(r"```python\n(.*?)```", (DOCS / page / "README.md").read_text(), re.DOTALL)
