@@ -37,7 +37,8 @@ class Scores(NamedTuple):
     ospa2:    OSPA(2) over all scans, m; NaN where only the last one is scored.
     expected, reported, true: number of objects, means over the scored scans; expected is NaN where the
               tracker cannot tell.
-    cpu:      (T,) CPU time of each step, s; NaN where a tracker that answers anew each scan was not asked.
+    cpu:      (T,) CPU time of each scan, s.
+    asked:    (T,) bool, scans that the tracker answered; others it observed alone.
     """
 
     gospa: np.ndarray
@@ -47,17 +48,19 @@ class Scores(NamedTuple):
     reported: float
     true: float
     cpu: np.ndarray
+    asked: np.ndarray
 
 
 class Tracking(NamedTuple):
-    """What a tracker made of a scene: its tracks, expected numbers (T,) and CPU times (T,), s.
+    """What a tracker made of a scene: its tracks, expected numbers (T,), CPU times (T,), s, and `asked` (T,).
 
-    NaN at scans that were not asked for, where there are no tracks either.
+    At scans that it was not asked for there are no tracks, and no expected number.
     """
 
     tracks: list[Tracks]
     expected: np.ndarray
     cpu: np.ndarray
+    asked: np.ndarray
 
 
 def scene_of(scenario: Scenario, seed: int, run: int) -> Scene:
@@ -73,19 +76,17 @@ def track(tracker, scene: Scene, scans: int | None = None, *, scored: str = "all
     """
     tracks, expected, cpu = [], [], []
     todo = list(zip(scene.scans, scene.time))[:scans]
-    for k, (z, t) in enumerate(todo):
-        if scored == "last" and k + 1 < len(todo) and hasattr(tracker, "observe"):
-            tracker.observe(z, t)
-            tracks.append(Tracks.empty(t, 4))
-            expected.append(np.nan)
-            cpu.append(np.nan)
-            continue
+    asked = np.ones(len(todo), bool)
+    if scored == "last" and hasattr(tracker, "observe"):
+        asked[:-1] = False
+    for (z, t), wanted in zip(todo, asked):
         start = time.process_time()
-        tracks.append(tracker.step(z, t))
+        found = tracker.step(z, t) if wanted else tracker.observe(z, t)
         cpu.append(time.process_time() - start)
-        number = expected_number(tracker)
+        tracks.append(found if wanted else Tracks.empty(t, 4))
+        number = expected_number(tracker) if wanted else None
         expected.append(np.nan if number is None else number)
-    return Tracking(tracks, np.array(expected), np.array(cpu))
+    return Tracking(tracks, np.array(expected), np.array(cpu), asked)
 
 
 def score(scenario: Scenario, scene: Scene, tracking: Tracking) -> Scores:
@@ -101,6 +102,7 @@ def score(scenario: Scenario, scene: Scene, tracking: Tracking) -> Scores:
         float(np.mean([len(t) for t in tracks])),
         float(np.mean([len(x) for x in truth])),
         tracking.cpu,
+        tracking.asked,
     )
 
 

@@ -94,8 +94,7 @@ def _influence(scenario, runs):
 def _summary(scenario, runs):
     gospa = np.mean([r.gospa for r in runs], axis=0)
     total, localisation, missed, false = np.sqrt(gospa) if scenario.average == "rms" else gospa
-    cpu = 1e3 * np.concatenate([r.cpu for r in runs])
-    cpu = cpu[~np.isnan(cpu)]
+    cpu = 1e3 * np.concatenate([r.cpu[r.asked] for r in runs])
     return {
         "gospa": float(total),
         "localisation": float(localisation),
@@ -180,7 +179,9 @@ def _footnote(result, pm):
     notes = []
     if several:
         notes.append(f"{pm} and [ ]: 95 % intervals over runs, of the difference paired; below 0 is better.")
-    notes.append("n est: expected objects, seen or not. ms/scan: CPU time on one thread, median and p95.")
+    notes.append(
+        "n est: expected objects, seen or not. ms/scan: CPU time of an answer on one thread, median and p95."
+    )
     choice = result["settings"]["threshold_choice"]
     if choice:
         chosen = ", ".join(f"{name} {t:g}" for name, t in choice["thresholds"].items())

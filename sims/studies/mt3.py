@@ -170,23 +170,13 @@ def _compared(problem: Scenario, trackers, runs: int, seed: int, workers: Worker
         scores = evaluate(problem, settings, seed=seed, runs=runs, workers=workers, advance=advance)
     found = document(problem, scores, settings, seed)
     for name, row in found["trackers"].items() if problem.scored == "last" else ():
-        row["cpu_ms_per_window"] = cost(name, [run.cpu for run in scores[name]])
+        row["cpu_ms_per_window"] = 1e3 * float(np.mean([run.cpu.sum() for run in scores[name]]))
     return found
 
 
 def is_network(name: str) -> bool:
     """Whether a tracker answers from a window alone, without what it said before."""
     return name.startswith("mt3") or name.endswith(WEIGHTS)
-
-
-def cost(name: str, cpu: list[np.ndarray]) -> float:
-    """Mean CPU time of the answer to one window, ms: of its last step for a network, of all for a filter.
-
-    Args:
-        name: of the tracker.
-        cpu:  (T,) CPU time of each step of each run, s.
-    """
-    return 1e3 * float(np.mean([run[-1] if is_network(name) else run.sum() for run in cpu]))
 
 
 def _pairs(found: dict[str, Any]) -> Table:

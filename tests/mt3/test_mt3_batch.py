@@ -7,7 +7,7 @@ import pytest
 
 from tracking.mt3 import MT3, Model, MT3Config, UntrainedWarning, estimate
 
-LOW = MT3Config(threshold=0.05, min_existence=0.01)
+LOW = MT3Config(threshold=0.05)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said_with_its_window(model, scenes):
     ):
         with pytest.raises(ValueError, match=says):
             estimate(model, [good, bad], MT3Config(max_tokens=8))
-    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number of at least 1, got 0"):
         estimate(model, [good], batch=0)
     config = MT3Config(outside="drop", threshold=0.0)
     mixed = [np.concatenate((far[0], centre))]
@@ -76,5 +76,5 @@ def test_what_is_wrong_is_said_with_its_window(model, scenes):
 
 def test_more_than_in_the_training_is_warned_of(model, scenes):
     task = replace(model.task, measurements=5, objects=1000)
-    with pytest.warns(UntrainedWarning, match="many more measurements in a window than 5, the most"):
+    with pytest.warns(UntrainedWarning, match="more measurements in a window than 5, the most"):
         estimate(Model(model.network, task), scenes[:1])

@@ -14,7 +14,7 @@ from tracking.mt3 import MT3, MT3Config, load
 from tracking.mt3.model import SHIPPED, Model
 from tracking.mt3.trajectory import TrajectoryNetwork
 
-LOW = MT3Config(threshold=0.05, min_existence=0.01)  # so that networks nobody trained report something
+LOW = MT3Config(threshold=0.05)  # so that networks nobody trained report something
 MUTATIONS = 1200
 
 

@@ -9,8 +9,10 @@ import torch
 from small_networks import SMALL, stirred  # tests/mt3/small_networks.py
 
 from sims.compare import main as compare
+from sims.evaluate import scene_of, score, track
 from sims.scenarios import SCENARIOS
-from sims.studies.mt3 import SHIFTS, cost, main, shifted, stream
+from sims.studies.mt3 import SHIFTS, main, shifted, stream
+from sims.trackers import TRACKERS
 from sims.train.mt3 import task_of
 from tracking.mt3 import model as models
 from tracking.mt3.trajectory import TrajectoryNetwork
@@ -95,10 +97,19 @@ def test_the_study_prints_its_tables_and_writes_them(weights, tmp_path, capsys):
     assert result["streams"]["mt3-task2"]["trackers"]["mt3"]["ospa2"] > 0
 
 
-def test_a_window_costs_a_filter_all_scans_and_a_network_one():
-    cpu = [np.array([0.001, 0.002, 0.004]), np.array([0.003, 0.004, 0.006])]
-    assert cost("pmbm", cpu) == pytest.approx(10.0)
-    assert cost("mt3-m", cpu) == cost("a.safetensors", cpu) == pytest.approx(5.0)
+def test_where_the_last_scan_counts_a_network_is_asked_for_it_alone(weights):
+    problem = SCENARIOS["mt3-task2"]
+    scene = scene_of(problem, 0, 0)
+    whole, last = (track(TRACKERS["mt3"](problem), scene, scored=scored) for scored in ("all", "last"))
+    assert whole.asked.all()
+    assert last.asked.tolist() == [False] * (len(scene) - 1) + [True]
+    assert [len(t) for t in last.tracks[:-1]] == [0] * (len(scene) - 1)
+    np.testing.assert_array_equal(last.tracks[-1].mean, whole.tracks[-1].mean)
+    assert last.expected[-1] == whole.expected[-1]
+    assert (last.cpu >= 0).all()  # what watching costs is counted
+    found, counted = score(problem, scene, last), score(problem, scene, whole)
+    np.testing.assert_array_equal(found.gospa, counted.gospa)
+    assert track(TRACKERS["gnn"](problem), scene, scored="last").asked.all()
 
 
 def test_weights_of_a_file_are_a_tracker(weights, tmp_path, capsys):

@@ -6,6 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sims.evaluate import scene_of
+from sims.scenarios import SCENARIOS
+from sims.studies.mt3 import stream
+from sims.trackers import TRACKERS, settings_of
 from tracking.mt3 import MT3, Model, MT3Config, UntrainedWarning, load
 from tracking.mt3.linking import Links, link
 
@@ -26,7 +30,7 @@ def assert_same(a, b):
 
 
 def test_tracks_have_the_shapes_of_a_filter(model, scans):
-    tracker = MT3(model, MT3Config(threshold=0.05, min_existence=0.01))
+    tracker = MT3(model, MT3Config(threshold=0.05))
     found = run(tracker, scans)
     assert any(len(tracks) for tracks in found)
     for tracks, (z, t) in zip(found, scans):
@@ -64,14 +68,55 @@ def test_scans_may_be_observed_without_an_answer(model, scans):
         with pytest.raises(ValueError, match=says):
             watching.observe(z, t)
     assert watching.state is before
+    answered = watching.expected_number
     watching.observe([], scans[-1][1] + 100.0)
-    assert (len(watching.state.z), watching.expected_number) == (0, 0.0)
+    assert (len(watching.state.z), watching.expected_number) == (0, answered)
+
+
+@pytest.mark.parametrize("every", [1, 3, 6, 10])
+def test_labels_go_on_over_scans_that_were_observed_alone(every):
+    tracker, rng, found = MT3("mt3-task2"), np.random.default_rng(3), []
+    start, velocity = np.array([[-5.0, -5], [0, 4], [5, -2]]), np.array([[1.0, 0.5], [-0.5, 0], [0, 1]])
+    for k in range(60):
+        z = start + 0.1 * k * velocity + 0.1 * rng.standard_normal((3, 2))
+        if k % every == every - 1 and k > 10:
+            found.append(sorted(tracker.step(z, 0.1 * k).label.tolist()))
+        else:
+            tracker.observe(z, 0.1 * k)
+    assert found == [[0, 1, 2]] * len(found)
+    tracker.observe(z, 100.0)  # after a pause they are others
+    z = np.concatenate([z] * 5)
+    for k in range(1, 20):
+        last = tracker.step(z[:3], 100.0 + 0.1 * k)
+    assert len(last) == 3
+    assert last.label.min() > 2
+
+
+def test_labels_are_as_lasting_as_those_of_a_filter():
+    """On a stream of the training's world: objects that get another label, of all that are found."""
+    problem = stream(SCENARIOS["mt3-task2"], 120)
+    scene, switches = scene_of(problem, 77, 0), {}
+    for name in ("mt3", "pmbm"):
+        tracker, last, found = TRACKERS[name](problem, **settings_of(problem, name)), {}, 0
+        switches[name] = 0
+        for k, (z, t) in enumerate(zip(scene.scans, scene.time)):
+            tracks, x = tracker.step(z, t), scene.truth.states[:, k, :2]
+            for i in np.flatnonzero(~np.isnan(x[:, 0])):
+                far = np.hypot(*(tracks.mean[:, :2] - x[i]).T)
+                if far.min(initial=9.0) < 0.5:
+                    label = tracks.label[far.argmin()]
+                    switches[name] += last.get(i, label) != label
+                    last[i], found = label, found + 1
+        assert found > 200
+    assert switches["mt3"] <= 1.5 * switches["pmbm"] + 5
 
 
 def test_the_threshold_hides_and_no_more(model, scans):
-    low, high = (run(MT3(model, MT3Config(threshold=p, min_existence=0.01)), scans) for p in (0.05, 0.2))
+    low, high = (run(MT3(model, MT3Config(threshold=p)), scans) for p in (0.05, 0.2))
     for a, b in zip(low, high):
-        assert_same(a.take(np.flatnonzero(a.existence >= 0.2)), b)
+        a = a.take(np.flatnonzero(a.existence >= 0.2))
+        for name in ("mean", "cov", "existence", "source"):  # labels are of what is reported
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +153,7 @@ def test_bad_input_is_one_error_and_changes_nothing(model, scans, z, time, says)
 def test_measurements_outside_can_be_dropped(model):
     dim = model.task.sight.dim_z
     centre = np.add(model.task.sight.lower, model.task.sight.upper)[None] / 2
-    config = MT3Config(outside="drop", threshold=0.0, min_existence=0.0)
+    config = MT3Config(outside="drop", threshold=0.0)
     with_far, without = MT3(model, config), MT3(model, config)
     a = with_far.step(np.concatenate((np.full((1, dim), 1e3), centre, np.full((1, dim), -1e3))), 0.0)
     b = without.step(centre, 0.0)
@@ -165,8 +210,8 @@ def test_what_is_older_than_the_window_need_not_be_on_the_step(model, scans):
 
 def test_more_than_in_the_training_is_warned_of(model, scans):
     for task, says in (
-        (replace(model.task, measurements=5), "many more measurements in a window than 5, the most"),
-        (replace(model.task, objects=0), "nearly 0 objects, the most that the weights"),
+        (replace(model.task, measurements=5), "more measurements in a window than 5, the most"),
+        (replace(model.task, objects=0), "nearly 0 objects, the most of 2,000 windows"),
     ):
         tracker = MT3(Model(model.network, task))
         with pytest.warns(UntrainedWarning, match=says):

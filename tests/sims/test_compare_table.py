@@ -15,7 +15,16 @@ from sims.table import difference, document, interval, show, signed, wide_consol
 
 def scores(rng, n=6, level=25.0, ospa2=7.0, expected=5.6):
     return [
-        Scores(level * rng.uniform(0.9, 1.1, 4), 9.0, ospa2, expected, 5.5, 5.7, rng.uniform(1e-3, 2e-3, 40))
+        Scores(
+            level * rng.uniform(0.9, 1.1, 4),
+            9.0,
+            ospa2,
+            expected,
+            5.5,
+            5.7,
+            rng.uniform(1e-3, 2e-3, 40),
+            np.ones(40, bool),
+        )
         for _ in range(n)
     ]
 
@@ -67,7 +76,9 @@ def test_root_mean_squares_and_their_interval():
     rng = np.random.default_rng(1)
     square = rng.gamma(20, 0.4, (200, 2))
     found = {
-        t: [Scores(np.full(4, v), 1.0, 1.0, 1.0, 1.0, 1.0, np.ones(1)) for v in square[:, i]]
+        t: [
+            Scores(np.full(4, v), 1.0, 1.0, 1.0, 1.0, 1.0, np.ones(1), np.ones(1, bool)) for v in square[:, i]
+        ]
         for i, t in enumerate("ab")
     }
     result = document(scenario("williams15"), found, {"a": {}, "b": {}}, 0)["trackers"]

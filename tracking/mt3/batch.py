@@ -1,6 +1,7 @@
 """Many windows at once, where measurements are there as arrays and nothing is a stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ BATCH = 16  # windows at once
 
 
 def estimate(
-    model: Model, windows: Sequence[Sequence], config: MT3Config | None = None, batch: int = BATCH
+    model: Model, windows: Iterable[Iterable], config: MT3Config | None = None, batch: int = BATCH
 ) -> list[Tracks]:
     """Objects at the last scan of each of many windows.
 
@@ -34,30 +35,22 @@ def estimate(
         ValueError: no scan or too many in a window, bad shape or value, measurements outside the field of
             view or too many; which window it was is said.
     Warns:
-        UntrainedWarning: as the tracker.
+        UntrainedWarning: as the tracker, and which window it was.
     """
     config = MT3Config() if config is None else config
-    task = model.task
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch!r}")
-    parts = []
-    for k, scans in enumerate(windows):
-        try:
-            parts.append(_tokens(model, scans, config))
-        except ValueError as error:
-            raise ValueError(f"window {k}: {error}") from None
-    threshold = model.reading.threshold if config.threshold is None else config.threshold
-    found = [Tracks.empty((len(scans) - 1) * task.dt, 4) for scans in windows]
-    some = [k for k, (z, _, _) in enumerate(parts) if len(z)]
+    _check(model, config, batch)
+    parts = [_tokens(k, model, scans, config) for k, scans in enumerate(windows)]
+    found = [Tracks.empty(part.time, 4) for part in parts]
+    some = [k for k, part in enumerate(parts) if len(part.z)]
     if not some:
         return found
-    z, age, source = zip(*(parts[k] for k in some))
-    objects_of = found_in(model, Windows.of_measurements(z, age, model.device), batch)
-    for k, objects, rows in zip(some, objects_of, source):
-        notice_untrained(task, len(rows), float(objects.existence.sum()))
-        objects = objects.above(threshold)
-        label, rows = np.arange(len(objects.mean)), rows[objects.token]
-        found[k] = Tracks(found[k].time, label, objects.mean, objects.cov, objects.existence, rows)
+    seen = Windows.of_measurements([parts[k].z for k in some], [parts[k].age for k in some], model.device)
+    for k, objects in zip(some, found_in(model, seen, batch)):
+        expected = float(objects.existence.sum())
+        notice_untrained(model.task, len(parts[k].z), expected, f"window {k}: ")
+        objects = objects.above(config.threshold_of(model))
+        label, source = np.arange(len(objects.mean)), parts[k].source[objects.token]
+        found[k] = Tracks(parts[k].time, label, objects.mean, objects.cov, objects.existence, source)
     return found
 
 
@@ -72,17 +65,41 @@ def found_in(model: Model, windows: Windows, batch: int = BATCH) -> list[Objects
     return found
 
 
-def _tokens(model: Model, scans: Sequence, config: MT3Config):
-    """Measurements (n, d_z) of a window, the last scan first; their ages, and rows of the last scan or -1."""
+class _Tokens(NamedTuple):
+    """Of a window: measurements (n, d_z), the last scan first, and ages; rows of the last scan or -1; s."""
+
+    z: np.ndarray
+    age: np.ndarray
+    source: np.ndarray
+    time: float
+
+
+def _tokens(number: int, model: Model, window: Iterable, config: MT3Config) -> _Tokens:
     task = model.task
-    if not 1 <= len(scans) <= task.scans:
-        raise ValueError(f"{len(scans)} scans; accepted are 1 to {task.scans}, the last one last")
-    z, age, source = [], [], []
-    for k, scan in enumerate(reversed(scans)):
-        scan = as_measurements(scan, task.sight.dim_z)
-        rows = rows_in_view(task, scan, config.outside)
-        z.append(scan[rows])
-        age.append(np.full(len(rows), k))
-        source.append(rows if k == 0 else np.full(len(rows), -1))
-    require_few(sum(map(len, z)), len(scans), config.max_tokens)
-    return np.concatenate(z), np.concatenate(age), np.concatenate(source)
+    try:
+        if window is None or isinstance(window, str | bytes) or not isinstance(window, Iterable):
+            raise ValueError(f"a window is scans, the last one last, got {window!r:.40}")
+        scans = list(window)
+        if not 1 <= len(scans) <= task.scans:
+            raise ValueError(f"{len(scans)} scans; accepted are 1 to {task.scans}, the last one last")
+        z, age, source = [], [], []
+        for k, scan in enumerate(reversed(scans)):
+            scan = as_measurements(scan, task.sight.dim_z)
+            rows = rows_in_view(task, scan, config.outside)
+            z.append(scan[rows])
+            age.append(np.full(len(rows), k))
+            source.append(rows if k == 0 else np.full(len(rows), -1))
+        require_few(sum(map(len, z)), len(scans), config.max_tokens)
+    except ValueError as error:
+        raise ValueError(f"window {number}: {error}") from None
+    time = (len(scans) - 1) * task.dt
+    return _Tokens(np.concatenate(z), np.concatenate(age), np.concatenate(source), time)
+
+
+def _check(model, config, batch):
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be a Model, as load(name) gives it, got {type(model).__name__}")
+    if not isinstance(config, MT3Config):
+        raise ValueError(f"config must be an MT3Config, got {type(config).__name__}")
+    if not isinstance(batch, int | np.integer) or batch < 1:
+        raise ValueError(f"batch must be a whole number of at least 1, got {batch!r}")

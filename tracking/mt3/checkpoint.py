@@ -22,7 +22,7 @@ from tracking.filters.sound import (
 from tracking.filters.tracker import MAX_TIME, elapsed
 from tracking.formats.arrays import write_arrays
 from tracking.models.document import LARGEST, describe_fields, revive_settings
-from tracking.mt3.limits import in_view
+from tracking.mt3.limits import in_view, steps_of
 from tracking.mt3.model import Task, shipped
 from tracking.mt3.tracker import MT3, MT3Config, MT3State
 
@@ -100,12 +100,18 @@ def _require_window(state, time: float, task: Task):
     if z.dtype != float or z.shape != (n, sight.dim_z) or not in_view(sight, z).all():
         raise ValueError(f"z must be {n} measurements in the field of view of the weights")
     require_column("time", state.time, n, time - task.dt * task.scans, time)
-    if (np.diff(state.time) < 0).any():
-        raise ValueError("times must rise, the oldest scan comes first")
+    scans = np.unique(np.append(state.time, time))
+    apart = scans[:, None] - scans
+    if (np.diff(state.time) < 0).any() or steps_of(task, apart[np.tril_indices(len(scans), -1)])[1].any():
+        raise ValueError("times must rise, the oldest scan first, in whole steps of the training")
     if not n <= state.count <= MAX_LABEL:
         raise ValueError(f"count must lie in [{n}, 2^45], got {state.count}")
-    if not 0 <= state.expected <= n:
-        raise ValueError(f"expected must lie in [0, {n}], got {state.expected}")
+    for name, value, most in (
+        ("expected", state.expected, state.count),
+        ("observed", state.observed, MAX_TIME),
+    ):
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} must lie in [0, {most:g}], got {value}")
 
 
 def _resume(tracker: MT3, document, arrays, path):

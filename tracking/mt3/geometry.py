@@ -28,6 +28,10 @@ class Sight:
             raise ValueError(f"kind must be 'position' or 'radar', got {self.kind!r}")
         if not len(self.lower) == len(self.upper) == len(self.std) == self.dim_z:
             raise ValueError(f"a {self.kind} sensor has {self.dim_z} components, got {self}")
+        sizes = [high - low for low, high in zip(self.lower, self.upper)]
+        sizes += [*self.std] if self.reference_range is None else [*self.std, self.reference_range]
+        if not all(0 < size < float("inf") for size in sizes):
+            raise ValueError(f"lower must be below upper, noise and reference range > 0, got {self}")
 
     @property
     def dim_z(self) -> int:

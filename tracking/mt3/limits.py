@@ -8,7 +8,8 @@ from tracking.mt3.geometry import Sight
 from tracking.mt3.model import Task
 
 MARGIN = 5.0  # standard deviations of the noise beyond the field of view that are still measurements of it
-EXCESS, NEARLY = 1.1, 0.8  # times the most of 2,000 windows of the training
+OFF_STEP = 0.2  # of a step, that scans of one window may be off whole steps
+NEARLY = 0.8  # times the most objects, where what a network expects of a crowd levels off
 
 
 class UntrainedWarning(UserWarning):
@@ -46,27 +47,40 @@ def require_few(measurements: int, scans: int, most: int) -> None:
         )
 
 
-def notice_untrained(task: Task, measurements: int, expected: float, level: int = 3) -> None:
-    """Warn of many more measurements in a window, or nearly as many objects, than the most of the training.
+def steps_of(task: Task, passed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole steps (n,) int64 of the training between scans that are `passed` (n,) s apart.
 
-    A network that sees a crowd does not expect as many objects: what it says levels off about the most it
-    has seen, where objects may therefore be lost.
+    Returns:
+        The steps, at most those of a window, and which of them are none: less than one, or off by too much
+        within a window.
+    """
+    passed = np.minimum(np.asarray(passed) / task.dt, task.scans)
+    steps = np.rint(passed)
+    bad = (steps < 1) | ((np.abs(passed - steps) > OFF_STEP) & (steps < task.scans))
+    return steps.astype(np.int64), bad
+
+
+def notice_untrained(task: Task, measurements: int, expected: float, where: str = "") -> None:
+    """Warn of more measurements in a window, or nearly as many objects, than the most of 2,000 windows.
+
+    In a crowd a network expects too few objects: what it says levels off below the most that it has seen. So
+    neither sign is sure, and a window of its own task shows one now and then.
 
     Args:
         task:         of the network.
         measurements: of the window.
         expected:     number of objects that the network expects.
-        level:        of the caller that is to be named, 2: of this function.
+        where:        which window, where there are many.
     """
     said = None
-    if task.measurements is not None and measurements > EXCESS * task.measurements:
-        said = f"many more measurements in a window than {task.measurements}"
+    if task.measurements is not None and measurements > task.measurements:
+        said = f"more measurements in a window than {task.measurements}"
     elif task.objects is not None and expected > NEARLY * task.objects:
         said = f"nearly {task.objects} objects"
     if said is not None:
         warnings.warn(
-            f"{said}, the most that the weights '{task.name}' were trained with: objects may be lost. Train "
-            "for more, or keep to a part of the scene.",
+            f"{where}{said}, the most of 2,000 windows of the task '{task.name}' that the weights were made "
+            "for: objects may be lost. Train for more, or keep to a part of the scene.",
             UntrainedWarning,
-            stacklevel=level,
+            stacklevel=3,
         )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from tracking.checks import require_positive
+from tracking.checks import require_positive, require_probability
 from tracking.formats import weights
 from tracking.mt3.attention import TrajectoryConfig
 from tracking.mt3.geometry import Sight
@@ -21,6 +21,7 @@ from tracking.mt3.windows import Windows
 
 SHIPPED = Path(__file__).parent / "weights"
 EPS, SURE = 1e-9, 0.01
+MAX_SCANS, MIN_STEP = 10_000, 1e-6  # s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,8 @@ class Task:
     dims:   entries of the state that the metric compares.
     clutter, p_detect, speed: expected clutter points a scan, detection probability, and standard deviation of
             a velocity component, m/s: outside these the network has not been trained.
-    objects, measurements: the most objects at the end of a window of the training, and measurements in one;
-            None: not known.
+    objects, measurements: the most objects at the end of one of many windows of the task, and measurements in
+            one; None: not known.
     """
 
     name: str
@@ -51,6 +52,15 @@ class Task:
 
     def __post_init__(self):
         require_positive(scans=self.scans, dt=self.dt)
+        require_probability(p_detect=self.p_detect)
+        for name in ("clutter", "speed", "objects", "measurements"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < np.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value}")
+        if not MIN_STEP <= self.dt or self.scans > MAX_SCANS:
+            raise ValueError(
+                f"{self.scans} scans of {self.dt:g} s, accepted are {MAX_SCANS} of {MIN_STEP:g} s"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +81,12 @@ class Reading:
     gain: float = 1.0
     offset: float = 0.0
     gain_high: float | None = None
+
+    def __post_init__(self):
+        require_probability(threshold=self.threshold)
+        gains = (self.radius, self.gain, self.gain if self.gain_high is None else self.gain_high)
+        if not all(0 <= value < np.inf for value in gains) or not abs(self.offset) < np.inf:
+            raise ValueError(f"radius and gains must be finite and >= 0, the offset finite, got {self}")
 
     def existence(self, p: np.ndarray) -> np.ndarray:
         """Probabilities of existence, of what the network says."""
@@ -162,6 +178,7 @@ def load(name: str | Path, device="cpu") -> Model:
         device: where to put the network.
     Raises:
         ValueError: no such weights, a file of something else, or a device that is not here.
+        OSError:    the file is missing or cannot be read.
     """
     if not isinstance(name, str | Path):
         raise ValueError(f"weights are a name or a path, got {name!r:.40}")

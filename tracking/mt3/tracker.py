@@ -3,20 +3,19 @@
 The network answers anew at every scan and knows no labels; `tracking.mt3.linking` gives them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from tracking.checks import as_measurements
 from tracking.filters.settings import check_settings
 from tracking.filters.tracker import elapsed
-from tracking.mt3.limits import notice_untrained, require_few, rows_in_view
+from tracking.mt3.limits import OFF_STEP, notice_untrained, require_few, rows_in_view, steps_of
 from tracking.mt3.linking import Links, link
-from tracking.mt3.model import Model, load
+from tracking.mt3.model import Model, check_device, load
 from tracking.mt3.windows import Windows
 from tracking.tracks import Tracks
-
-OFF_STEP = 0.2  # of a step, that scans of one window may be off whole steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +25,24 @@ class MT3Config:
     threshold:  existence probability from which an object is reported; None: the one chosen with the weights.
     outside:    what measurements outside the field of view of the training do: "raise" or "drop".
     max_tokens: measurements of a window that are accepted.
-    min_existence: answers of less existence probability do not carry a label on.
     gate:       squared Mahalanobis distance beyond which a label does not go on.
-    memory:     scans for which a label without an answer is kept.
+    memory:     scans for which a label without an answer is kept; not counted are those observed alone.
+
+    Labels go on from reported objects alone: those that are not would carry them away.
     """
 
     threshold: float | None = None
     outside: str = "raise"
     max_tokens: int = 4096
-    min_existence: float = 0.1
-    gate: float = 25.0
+    gate: float = 16.0
     memory: int = 5
 
     def __post_init__(self):
         check_settings(self, outside=("raise", "drop"))
+
+    def threshold_of(self, model: Model) -> float:
+        """The threshold, of the model where none is set."""
+        return model.reading.threshold if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class MT3State:
     count: measurements since the start, of which these are the last n.
     links: what labels go on from.
     expected: expected number of objects after the last scan that was answered.
+    observed: s of scans since then that were observed alone.
     """
 
     z: np.ndarray
@@ -58,11 +62,12 @@ class MT3State:
     count: int
     links: Links
     expected: float
+    observed: float
 
     @classmethod
     def none(cls, dim_z: int) -> "MT3State":
         """Before the first scan."""
-        return cls(np.zeros((0, dim_z)), np.zeros(0), 0, Links.none(), 0.0)
+        return cls(np.zeros((0, dim_z)), np.zeros(0), 0, Links.none(), 0.0, 0.0)
 
 
 class MT3:
@@ -71,15 +76,20 @@ class MT3:
     Args:
         weights: name of shipped weights, a safetensors file, or a `Model`.
         config:  settings.
-        device:  of the network.
+        device:  of the network; None: of the `Model`, else the CPU.
     Raises:
-        ValueError: no such weights.
+        ValueError: no such weights, or device.
+        OSError:    the file is missing or cannot be read.
     """
 
     Config = MT3Config
 
-    def __init__(self, weights="mt3-task2", config: MT3Config | None = None, *, device="cpu"):
-        self.model = weights if isinstance(weights, Model) else load(weights, device)
+    def __init__(self, weights="mt3-task2", config: MT3Config | None = None, *, device=None):
+        self.model = weights if isinstance(weights, Model) else load(weights, device or "cpu")
+        if device is not None:
+            check_device(device)
+            if torch.device(device) not in (self.model.device, torch.device(self.model.device.type)):
+                raise ValueError(f"the model is on {self.model.device}, not on {device}: load it there")
         self.config = MT3Config() if config is None else config
         if not isinstance(self.config, MT3Config):
             raise ValueError(f"config must be an MT3Config, got {type(config).__name__}")
@@ -108,19 +118,19 @@ class MT3:
         count = self.state.count + len(rows)
         tracks, links, expected = self._answer(z, age, count - len(z), rows, float(time))
         notice_untrained(self.model.task, len(z), expected)
-        self.state = MT3State(z, at, count, links, expected)
+        self.state = MT3State(z, at, count, links, expected, 0.0)
         self.time = float(time)
         return tracks
 
     def observe(self, z, time: float) -> None:
         """Take in one scan and say nothing, where objects are asked for less often than there are scans.
 
-        A scan that is stepped through later is answered as if all had been, but for labels, which go on from
-        the last answer. It costs next to nothing. Arguments and errors as of `step`.
+        The next scan that is stepped through is answered as if all had been, but for labels, which go on from
+        the answer before. It costs a hundredth of a step. Arguments and errors as of `step`.
         """
         z, at, _, rows = self._window(z, time)
-        expected = min(self.state.expected, float(len(z)))
-        self.state = MT3State(z, at, self.state.count + len(rows), self.state.links, expected)
+        count, observed = self.state.count + len(rows), self.state.observed + self.model.task.dt
+        self.state = replace(self.state, z=z, time=at, count=count, observed=observed)
         self.time = float(time)
 
     def _window(self, z, time):
@@ -166,13 +176,13 @@ class MT3:
         restore(self, path)
 
     @classmethod
-    def load(cls, path, weights=None, device="cpu", config: MT3Config | None = None) -> "MT3":
+    def load(cls, path, weights=None, device=None, config: MT3Config | None = None) -> "MT3":
         """A new tracker that goes on from a file that `save` wrote.
 
         Args:
             path:    of the file; one from a stranger can neither run code nor take more memory than its size.
             weights: those that it was saved with, as above; None: shipped ones, by the name in the file.
-            device:  of the network.
+            device:  of the network, as above.
             config:  settings in place of those in the file.
         Raises:
             ValueError: it is no whole state of such a tracker, or the weights are not given, or others.
@@ -185,21 +195,18 @@ class MT3:
     def _answer(self, z, age, first, rows, time):
         """Tracks, links and expected number; `first` is the number of the first measurement."""
         task, config = self.model.task, self.config
+        memory = config.memory * task.dt + self.state.observed
         if not len(z):
-            _, links = link(self.state.links, *self._nothing(), time, config.gate, config.memory * task.dt)
+            _, links = link(self.state.links, *self._nothing(), time, config.gate, memory)
             return Tracks.empty(time, 4), links, 0.0
         order = np.argsort(age, kind="stable")  # the network takes the newest scan first
         objects = self.model.objects(Windows.of_measurements([z[order]], [age[order]], self.model.device))[0]
         expected = float(objects.existence.sum())
-        objects = objects.above(config.min_existence)
+        objects = objects.above(config.threshold_of(self.model))
         token = first + order[objects.token]
-        label, links = link(
-            self.state.links, objects.mean, objects.cov, token, time, config.gate, config.memory * task.dt
-        )
+        label, links = link(self.state.links, objects.mean, objects.cov, token, time, config.gate, memory)
         source = np.append(rows, -1)[np.minimum(objects.token, len(rows))]
-        tracks = Tracks(time, label, objects.mean, objects.cov, objects.existence, source)
-        threshold = self.model.reading.threshold if config.threshold is None else config.threshold
-        return tracks.take(np.flatnonzero(objects.existence >= threshold)), links, expected
+        return Tracks(time, label, objects.mean, objects.cov, objects.existence, source), links, expected
 
     def _nothing(self):
         return np.zeros((0, 4)), np.zeros((0, 4, 4)), np.zeros(0, np.int64)
@@ -209,13 +216,11 @@ class MT3:
         task = self.model.task
         last = [] if self.time is None else [self.time]  # which may have been without measurements
         passed = time - np.append(self.state.time, last)
-        passed = np.minimum(passed / task.dt, task.scans)
-        steps = np.rint(passed)
-        bad = (steps < 1) | ((np.abs(passed - steps) > OFF_STEP) & (steps < task.scans))
+        steps, bad = steps_of(task, passed)
         if bad.any():
             raise ValueError(
                 f"scans must be a whole number of steps of {task.dt:g} s apart, for which the weights "
-                f"'{task.name}' were trained, give or take {OFF_STEP:g} of one over {task.scans} scans of "
-                f"a window; this one comes {task.dt * passed[bad][-1]:g} s after one of them"
+                f"'{task.name}' were trained, give or take {OFF_STEP:g} of one over {task.scans} scans of a "
+                f"window; this one comes {passed[bad][-1]:g} s after one of them"
             )
-        return steps[: len(self.state.time)].astype(np.int64)
+        return steps[: len(self.state.time)]
