@@ -74,7 +74,39 @@ def test_what_is_wrong_is_said_with_its_window(model, scenes):
     assert (a.source == 1).all()
 
 
+def test_windows_may_come_from_a_generator(model, scenes):
+    expected = estimate(model, scenes, LOW)
+    found = estimate(model, ((z for z in window) for window in scenes), LOW)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.mean, b.mean)
+    assert len(estimate(model, ([None] for _ in range(2)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": "mt3-task2"}, "model must be a Model, as load"),
+        ({"config": {"threshold": 0.5}}, "config must be an MT3Config, got dict"),
+        ({"batch": 1.5}, "batch must be a whole number"),
+        ({"batch": None}, "batch must be a whole number"),
+        ({"windows": [None]}, "window 0: a window is scans"),
+        ({"windows": [[[]], "scan"]}, "window 1: a window is scans"),
+        ({"windows": [[[[1.0, None, 2.0]]]]}, "window 0: z must"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(model, change, says):
+    with pytest.raises(ValueError, match=says):
+        estimate(**{"model": model, "windows": [[[]]]} | change)
+
+
+def test_what_is_reported_does_not_hang_on_the_door(model, scenes):
+    """With a threshold below and above that of the model, and with its own."""
+    for config in (MT3Config(threshold=0.0), MT3Config(threshold=0.3), MT3Config()):
+        found = estimate(model, scenes, config)
+        assert [len(t) for t in found] == [len(last_of_stream(model, scans, config)) for scans in scenes]
+
+
 def test_more_than_in_the_training_is_warned_of(model, scenes):
     task = replace(model.task, measurements=5, objects=1000)
-    with pytest.warns(UntrainedWarning, match="more measurements in a window than 5, the most"):
+    with pytest.warns(UntrainedWarning, match="window 0: more measurements in a window than 5, the most"):
         estimate(Model(model.network, task), scenes[:1])

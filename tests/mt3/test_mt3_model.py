@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,39 @@ def test_a_file_of_something_else_is_refused(model, tmp_path, keys, says):
     model.save(path)
     changed(path, **keys)
     with pytest.raises(ValueError, match=says):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("reading", {"threshold": float("nan")}),
+        ("reading", {"threshold": 7.0}),
+        ("reading", {"threshold": "x"}),
+        ("reading", {"radius": None}),
+        ("reading", {"radius": -1.0}),
+        ("reading", {"gain": float("nan")}),
+        ("reading", {"offset": float("inf")}),
+        ("task", {"dt": 1e-300}),
+        ("task", {"dt": float("nan")}),
+        ("task", {"scans": 10**9}),
+        ("task", {"objects": -3}),
+        ("task", {"objects": "many"}),
+        ("task", {"p_detect": 2.0}),
+        ("sight", {"std": [-1.0, 1.0]}),
+        ("sight", {"lower": [9.0, 99.0], "upper": [10.0, 10.0]}),
+        ("sight", {"lower": [float("nan"), 0.0]}),
+    ],
+)
+def test_a_description_that_answers_nothing_is_refused(trajectory, task, tmp_path, part, change):
+    if task.sight.radar:
+        pytest.skip("sizes of the plane")
+    path = tmp_path / "w.safetensors"
+    Model(trajectory, task).save(path)
+    document = json.loads(json.dumps({"reading": asdict(Reading()), "task": asdict(task)}))
+    (document["task"]["sight"] if part == "sight" else document[part]).update(change)
+    changed(path, **document)
+    with pytest.raises(ValueError, match="does not hold weights of MT3"):
         load(path)
 
 

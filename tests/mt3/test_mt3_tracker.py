@@ -259,6 +259,15 @@ def test_bad_settings_are_refused(bad):
         MT3Config(**bad)
 
 
+def test_the_device_is_that_of_the_model(model):
+    assert MT3(model, device="cpu").model.device.type == "cpu"
+    for device in ("cuda:99", 3, "tpu"):
+        with pytest.raises(ValueError, match="accepted here are cpu"):
+            MT3(model, device=device)
+        with pytest.raises(ValueError, match="accepted here are cpu"):
+            MT3("mt3-task1", device=device)
+
+
 def test_a_config_of_another_tracker_is_refused(model):
     from tracking import PMBM
 
