@@ -219,7 +219,7 @@ def test_every_number_is_looked_at(written, model, name, change):
         (lambda d, a: a.update(z=a["z"][1:]), "measurements in the field of view"),
         (lambda d, a: a.update(time=a["time"][::-1].copy()), "times must rise"),
         (lambda d, a: a.update(time=np.where(a["time"] < 0.8, a["time"] - 0.05, a["time"])), "whole steps"),
-        (lambda d, a: a.update(time=np.linspace(0.0, 0.8, len(a["time"]))), "whole steps"),
+        (lambda d, a: a.update(time=np.linspace(0.0, 0.8, len(a["time"]))), "of at most 20 scans"),
         (lambda d, a: a.update(observed=np.array(-1.0)), "observed must lie in"),
         (lambda d, a: a.update({"links.mean": a["links.mean"][:, :2]}), "links.m must be finite"),
         (lambda d, a: d.update(time=None), "without a time"),

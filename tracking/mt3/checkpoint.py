@@ -101,9 +101,11 @@ def _require_window(state, time: float, task: Task):
         raise ValueError(f"z must be {n} measurements in the field of view of the weights")
     require_column("time", state.time, n, time - task.dt * task.scans, time)
     scans = np.unique(np.append(state.time, time))
+    if (np.diff(state.time) < 0).any() or len(scans) > task.scans + 1:
+        raise ValueError(f"times must rise, the oldest first, and be of at most {task.scans} scans")
     apart = scans[:, None] - scans
-    if (np.diff(state.time) < 0).any() or steps_of(task, apart[np.tril_indices(len(scans), -1)])[1].any():
-        raise ValueError("times must rise, the oldest scan first, in whole steps of the training")
+    if steps_of(task, apart[np.tril_indices(len(scans), -1)])[1].any():
+        raise ValueError("times must be whole steps of the training apart")
     if not n <= state.count <= MAX_LABEL:
         raise ValueError(f"count must lie in [{n}, 2^45], got {state.count}")
     for name, value, most in (
