@@ -41,16 +41,16 @@ def estimate(
     _check(model, config, batch)
     parts = [_tokens(k, model, scans, config) for k, scans in enumerate(windows)]
     found = [Tracks.empty(part.time, 4) for part in parts]
-    some = [k for k, part in enumerate(parts) if len(part.z)]
-    if not some:
-        return found
-    seen = Windows.of_measurements([parts[k].z for k in some], [parts[k].age for k in some], model.device)
-    for k, objects in zip(some, found_in(model, seen, batch)):
-        expected = float(objects.existence.sum())
-        notice_untrained(model.task, len(parts[k].z), expected, f"window {k}: ")
-        objects = objects.above(config.threshold_of(model))
-        label, source = np.arange(len(objects.mean)), parts[k].source[objects.token]
-        found[k] = Tracks(parts[k].time, label, objects.mean, objects.cov, objects.existence, source)
+    some = sorted((k for k, part in enumerate(parts) if len(part.z)), key=lambda k: len(parts[k].z))
+    for first in range(0, len(some), batch):
+        rows = some[first : first + batch]
+        seen = Windows.of_measurements([parts[k].z for k in rows], [parts[k].age for k in rows], model.device)
+        for k, objects in zip(rows, model.objects(seen)):
+            expected = float(objects.existence.sum())
+            notice_untrained(model.task, len(parts[k].z), expected, f"window {k}: ")
+            objects = objects.above(config.threshold_of(model))
+            label, source = np.arange(len(objects.mean)), parts[k].source[objects.token]
+            found[k] = Tracks(parts[k].time, label, objects.mean, objects.cov, objects.existence, source)
     return found
 
 
