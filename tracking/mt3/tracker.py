@@ -34,7 +34,7 @@ class MT3Config:
     threshold: float | None = None
     outside: str = "raise"
     max_tokens: int = 4096
-    gate: float = 16.0
+    gate: float = 9.0
     memory: int = 5
 
     def __post_init__(self):
