@@ -10,8 +10,12 @@ from tracking.mt3 import load, shipped
 from tracking.mt3.batch import found_in
 from tracking.mt3.model import as_arrays
 
+FAST = ("mt3-task2", "radar-1")
 
-@pytest.mark.parametrize("name", [name for name in shipped() if not name.endswith("-m")])
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in shipped()]
+)
 def test_answers_are_of_their_own_window(name):
     """Labels blanked change nothing, tokens shuffled next to nothing, answers to
     another window are no better than none."""
