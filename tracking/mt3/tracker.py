@@ -111,8 +111,8 @@ class MT3:
                 the field of view of the training (see `MT3Config.outside`), or too many in a window; the
                 tracker is then unchanged.
         Warns:
-            UntrainedWarning: more measurements in a window than, or nearly as many objects as, the most of 2,000
-                windows of the training's task: of a crowd a network expects too few.
+            UntrainedWarning: more measurements in a window than the most of 2,000 windows of the training's
+                task, or nearly as many objects. Of a crowd a network expects too few.
         """
         z, at, age, rows = self._window(z, time)
         count = self.state.count + len(rows)
