@@ -126,7 +126,6 @@ def test_the_threshold_hides_and_no_more(model, scans):
         ([[np.nan] * 3], 0.1, "z must"),
         (None, -1.0, "time must not run backwards"),
         (None, 0.13, r"whole number of steps of 0.1 s apart.* comes 0.13 s after"),
-        (None, 0.13, "whole number of steps of 0.1 s apart"),
         (None, 0.0, "whole number of steps of 0.1 s apart"),
         (None, np.inf, "time must be one finite number"),
         ("far", 0.1, "outside the field of view that the weights"),
